@@ -1,0 +1,2 @@
+//! What a model is.
+#![forbid(unsafe_code)]

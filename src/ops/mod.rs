@@ -1,0 +1,2 @@
+//! Linear, attention, RoPE, norms, activations: agnostic of any model.
+#![forbid(unsafe_code)]
