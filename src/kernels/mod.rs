@@ -1,20 +1,26 @@
 //! The inner loops: op first, instruction set inside. A [`Kernels`] is a table of functions, chosen once when a model is
 //! loaded; the scalar functions are the truth that the others are tested against.
+//!
+//! | module | subject |
+//! |---|---|
+//! | `isa` | which instruction sets there are and which of them this CPU has |
+//! | `float` | products with f32, f16 and bf16 matrices, and conversion between these types |
+//! | `vector` | norms, activations, exp: from f32 to f32 |
+//! | `attention` | one block of cached positions, made of the above |
+//!
+//! Lengths are checked here, once, on entry; they are the callers' invariants, so a wrong one is a panic. The functions
+//! behind the table rely on these checks.
 
-use crate::error::{Error, Result};
+mod attention;
+mod float;
+mod isa;
+mod vector;
+
+use crate::error::Result;
 use crate::format::DType;
 use crate::threads::ColumnsMut;
-
-/// Instruction set of a kernel table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Isa {
-    /// Plain Rust; the oracle.
-    Scalar,
-    /// AVX2, FMA and F16C.
-    Avx2,
-    /// AVX-512 F, BW, VL, DQ.
-    Avx512,
-}
+use float::{Floats, Product};
+pub use isa::Isa;
 
 /// How a weight matrix lies in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,69 +46,164 @@ pub struct Matrix<'a> {
     pub data: &'a [u8],
 }
 
-/// The table.
+/// The running maximum and sum of an online softmax.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Softmax {
+    /// Largest score so far.
+    pub max: f32,
+    /// Σ exp(score − max).
+    pub sum: f32,
+}
+
+impl Softmax {
+    /// Before the first score.
+    pub const EMPTY: Softmax = Softmax { max: f32::NEG_INFINITY, sum: 0.0 };
+}
+
+/// The table. Its functions are `unsafe` to call because they need the CPU features of `isa`; only [`Kernels::select`]
+/// hands a table out, after it has seen that the CPU has them.
 pub struct Kernels {
     isa: Isa,
+    /// Products with an [`Layout::OutIn`] matrix.
+    out_in: Floats<unsafe fn(&Product<'_>, &mut ColumnsMut<'_>)>,
+    /// Products with an [`Layout::InOut`] matrix.
+    in_out: Floats<unsafe fn(&Product<'_>, &mut ColumnsMut<'_>)>,
+    unpack: Floats<unsafe fn(&[u8], &mut [f32])>,
+    pack: Floats<unsafe fn(&[f32], &mut [u8])>,
+    rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
+    layer_norm: unsafe fn(&[f32], &[f32], Option<&[f32]>, f32, &mut [f32]),
+    add: unsafe fn(&mut [f32], &[f32]),
+    mul: unsafe fn(&mut [f32], &[f32]),
+    scale: unsafe fn(&mut [f32], f32),
+    silu: unsafe fn(&mut [f32]),
+    gelu: unsafe fn(&mut [f32]),
+    gelu_tanh: unsafe fn(&mut [f32]),
+    relu: unsafe fn(&mut [f32]),
+    /// The largest element; `-inf` for none.
+    max: unsafe fn(&[f32]) -> f32,
+    /// Each `y` becomes `exp(y - shift)`; their sum.
+    exp_sum: unsafe fn(&mut [f32], f32) -> f32,
 }
+
+static SCALAR: Kernels = Kernels {
+    isa: Isa::Scalar,
+    out_in: float::scalar::OUT_IN,
+    in_out: float::scalar::IN_OUT,
+    unpack: float::scalar::UNPACK,
+    pack: float::scalar::PACK,
+    rms_norm: vector::scalar::rms_norm,
+    layer_norm: vector::scalar::layer_norm,
+    add: vector::scalar::add,
+    mul: vector::scalar::mul,
+    scale: vector::scalar::scale,
+    silu: vector::scalar::silu,
+    gelu: vector::scalar::gelu,
+    gelu_tanh: vector::scalar::gelu_tanh,
+    relu: vector::scalar::relu,
+    max: vector::scalar::max,
+    exp_sum: vector::scalar::exp_sum,
+};
 
 impl Kernels {
     /// The table for `isa`, or the best that this CPU has; an instruction set that the CPU lacks is an error. With
     /// `None`, the environment variable `ENGINE_ISA` is looked at first.
     pub fn select(isa: Option<Isa>) -> Result<&'static Kernels> {
-        let _ = isa;
-        static SCALAR: Kernels = Kernels { isa: Isa::Scalar };
-        let _ = Error::unsupported("");
-        Ok(&SCALAR)
+        match Isa::resolve(isa)? {
+            Isa::Scalar | Isa::Avx2 | Isa::Avx512 => Ok(&SCALAR),
+        }
     }
+
     /// Which instruction set this table is for.
     pub fn isa(&self) -> Isa {
         self.isa
     }
+
     /// The few-token product: `out[t, c] = Σ_k w[c, k] · x[t, k]` for the outputs `first..first + out.cols().len()` of `w`
     /// (written to `out`'s columns in order) and every row `t` of `x: [out.rows(), n_in]`. An output's bits depend only on
     /// its weights and its row of `x`: not on the number of rows, nor on how the outputs are cut into calls.
     pub fn matmul(&self, w: Matrix<'_>, first: usize, x: &[f32], out: &mut ColumnsMut<'_>) {
-        let _ = (w, first, x, out);
+        let Matrix { dtype, layout, n_out, n_in, data } = w;
+        let product = Product { w: data, n_out, n_in, first, x, add: false };
+        product.check(dtype, out);
+        let kernel = match layout {
+            Layout::OutIn => self.out_in.of(dtype),
+            Layout::InOut => self.in_out.of(dtype),
+        };
+        // SAFETY: `select` saw the features; `check` saw that weights, x and out have the sizes the product says.
+        unsafe { kernel(&product, out) }
     }
+
     /// Elements `first..first + out.len()` of `data` (an array of `dtype`) as f32.
     pub fn unpack(&self, dtype: DType, data: &[u8], first: usize, out: &mut [f32]) {
-        let _ = (dtype, data, first, out);
+        let size = dtype.size();
+        let data = &data[first * size..][..out.len() * size];
+        // SAFETY: `select` saw the features; data has as many elements as out.
+        unsafe { self.unpack.of(dtype)(data, out) }
     }
+
     /// `src` rounded to nearest even into `dst`, an array of `dtype`.
     pub fn pack(&self, dtype: DType, src: &[f32], dst: &mut [u8]) {
-        let _ = (dtype, src, dst);
+        assert_eq!(dst.len(), src.len() * dtype.size());
+        // SAFETY: `select` saw the features; dst has as many elements as src.
+        unsafe { self.pack.of(dtype)(src, dst) }
     }
+
     /// `y = x / sqrt(mean(x²) + eps) · weight`.
     pub fn rms_norm(&self, x: &[f32], weight: &[f32], eps: f32, y: &mut [f32]) {
-        let _ = (x, weight, eps, y);
+        assert!(x.len() == y.len() && weight.len() == y.len());
+        // SAFETY: `select` saw the features; the lengths are equal.
+        unsafe { (self.rms_norm)(x, weight, eps, y) }
     }
+
     /// `y = (x − mean) / sqrt(var + eps) · weight + bias`.
     pub fn layer_norm(&self, x: &[f32], weight: &[f32], bias: Option<&[f32]>, eps: f32, y: &mut [f32]) {
-        let _ = (x, weight, bias, eps, y);
+        assert!(x.len() == y.len() && weight.len() == y.len() && bias.is_none_or(|b| b.len() == y.len()));
+        // SAFETY: `select` saw the features; the lengths are equal.
+        unsafe { (self.layer_norm)(x, weight, bias, eps, y) }
     }
+
     /// `y += x`.
     pub fn add(&self, y: &mut [f32], x: &[f32]) {
-        let _ = (y, x);
+        assert_eq!(x.len(), y.len());
+        // SAFETY: `select` saw the features; the lengths are equal.
+        unsafe { (self.add)(y, x) }
     }
-    /// `y = silu(y)`, x·sigmoid(x).
-    pub fn silu(&self, y: &mut [f32]) {
-        let _ = y;
-    }
-    /// `y = gelu(y)` by erf.
-    pub fn gelu(&self, y: &mut [f32]) {
-        let _ = y;
-    }
-    /// `y = gelu(y)` by the tanh form.
-    pub fn gelu_tanh(&self, y: &mut [f32]) {
-        let _ = y;
-    }
+
     /// `y *= x`.
     pub fn mul(&self, y: &mut [f32], x: &[f32]) {
-        let _ = (y, x);
+        assert_eq!(x.len(), y.len());
+        // SAFETY: `select` saw the features; the lengths are equal.
+        unsafe { (self.mul)(y, x) }
     }
+
+    /// `y = silu(y)`, x·sigmoid(x).
+    pub fn silu(&self, y: &mut [f32]) {
+        // SAFETY: `select` saw the features.
+        unsafe { (self.silu)(y) }
+    }
+
+    /// `y = gelu(y)` by erf.
+    pub fn gelu(&self, y: &mut [f32]) {
+        // SAFETY: `select` saw the features.
+        unsafe { (self.gelu)(y) }
+    }
+
+    /// `y = gelu(y)` by the tanh form.
+    pub fn gelu_tanh(&self, y: &mut [f32]) {
+        // SAFETY: `select` saw the features.
+        unsafe { (self.gelu_tanh)(y) }
+    }
+
+    /// `y = max(y, 0)`; NaN stays NaN.
+    pub fn relu(&self, y: &mut [f32]) {
+        // SAFETY: `select` saw the features.
+        unsafe { (self.relu)(y) }
+    }
+
     /// One query over `n` consecutive cached positions, with online softmax. `q: [head_dim]` is already scaled; `k` and `v`
     /// are arrays of `kv`, `[n, head_dim]`; `scores` is scratch of at least `n`; `state` and `acc: [head_dim]` are carried
-    /// from block to block. Afterwards `acc / state.sum` is the attention output.
+    /// from block to block (from [`Softmax::EMPTY`], whatever `acc` held). Afterwards `acc / state.sum` is the attention
+    /// output.
     #[allow(clippy::too_many_arguments)]
     pub fn attend(
         &self,
@@ -115,20 +216,6 @@ impl Kernels {
         state: &mut Softmax,
         acc: &mut [f32],
     ) {
-        let _ = (kv, q, k, v, n, scores, state, acc);
+        attention::attend(self, kv, q, k, v, n, scores, std::slice::from_mut(state), acc);
     }
-}
-
-/// The running maximum and sum of an online softmax.
-#[derive(Clone, Copy, Debug)]
-pub struct Softmax {
-    /// Largest score so far.
-    pub max: f32,
-    /// Σ exp(score − max).
-    pub sum: f32,
-}
-
-impl Softmax {
-    /// Before the first score.
-    pub const EMPTY: Softmax = Softmax { max: f32::NEG_INFINITY, sum: 0.0 };
 }
