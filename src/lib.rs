@@ -15,13 +15,13 @@
 //! | [`arch`] | what a model is: a [`arch::Spec`] and the names of its tensors, a file per family |
 //! | [`ops`] | linear, attention, RoPE, norms, activations: agnostic of any model |
 //! | [`kernels`] | the inner loops, by instruction set |
-//! | `blas` | the only call of `cblas_sgemm` |
+//! | [`blas`] | the only call of `cblas_sgemm` |
 //! | [`threads`] | the pool |
 //! | [`format`] | files to named tensor views |
 //! | [`error`] | [`Error`] |
 
 pub mod arch;
-mod blas;
+pub mod blas;
 pub mod capi;
 pub mod error;
 pub mod format;
