@@ -1,0 +1,280 @@
+//! Tokenizers against what the Python `tokenizers` package does (tests/golden/text, see make_text.py there).
+
+use engine::format::Kind;
+use engine::text::Tokenizer;
+use engine::{Error, ErrorKind};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/text").join(name)
+}
+
+fn load(dir: &Path) -> Result<Tokenizer, Error> {
+    Tokenizer::from_dir(dir, Kind::HuggingFace)
+}
+
+/// The text as it comes token by token.
+fn streamed(tokenizer: &Tokenizer, ids: &[u32]) -> String {
+    let mut decoder = tokenizer.decoder();
+    let mut text = String::new();
+    for &id in ids {
+        text += &decoder.push(tokenizer, id).unwrap();
+    }
+    text + &decoder.finish(tokenizer).unwrap()
+}
+
+/// A folder of this test's own, emptied.
+fn scratch(name: &str) -> PathBuf {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("text").join(name);
+    let _ = std::fs::remove_dir_all(&dir);
+    std::fs::create_dir_all(&dir).unwrap();
+    dir
+}
+
+/// `xorshift64*`: enough to make token sequences.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % n
+    }
+}
+
+#[cfg(feature = "tokenizers")]
+mod json {
+    use super::*;
+
+    const ALL: [&str; 7] = ["gpt2", "gpt2-files", "llama3", "llama2", "llama2-new", "gemma", "metaspace"];
+
+    fn ids(value: &Value) -> Vec<u32> {
+        value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
+    }
+
+    fn cases(name: &str) -> Value {
+        serde_json::from_slice(&std::fs::read(golden(name).join("cases.json")).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn texts_become_the_ids_of_the_reference() {
+        for name in ALL {
+            let tokenizer = load(&golden(name)).unwrap();
+            for case in cases(name)["encode"].as_array().unwrap() {
+                let text = case[0].as_str().unwrap();
+                let expected = ids(&case[1]);
+                assert_eq!(tokenizer.encode(text, false).unwrap(), expected, "{name}: {text:?}");
+                let around = [ids(&case[2]), expected.clone(), ids(&case[3])].concat();
+                assert_eq!(tokenizer.encode(text, true).unwrap(), around, "{name}: {text:?}");
+                let back = case[4].as_str().unwrap_or(text);
+                assert_eq!(tokenizer.decode(&expected).unwrap(), back, "{name}: {text:?}");
+                assert_eq!(streamed(&tokenizer, &expected), back, "{name}: {text:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn any_ids_become_the_text_of_the_reference() {
+        for name in ALL {
+            let tokenizer = load(&golden(name)).unwrap();
+            for case in cases(name)["decode"].as_array().unwrap() {
+                let (ids, expected) = (ids(&case[0]), case[1].as_str().unwrap());
+                assert_eq!(tokenizer.decode(&ids).unwrap(), expected, "{name}: {ids:?}");
+                assert_eq!(streamed(&tokenizer, &ids), expected, "{name}: {ids:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn streaming_gives_what_decoding_gives() {
+        let mut random = Random(7);
+        for name in ALL {
+            let tokenizer = load(&golden(name)).unwrap();
+            for _ in 0..2000 {
+                let length = random.below(20);
+                let ids: Vec<u32> = (0..length).map(|_| random.below(tokenizer.vocab_size()) as u32).collect();
+                assert_eq!(streamed(&tokenizer, &ids), tokenizer.decode(&ids).unwrap(), "{name}: {ids:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_text_of_one_token() {
+        let text = |name: &str, token: &str| {
+            let tokenizer = load(&golden(name)).unwrap();
+            let spec: Value = serde_json::from_slice(&std::fs::read(golden(name).join("tokenizer.json")).unwrap()).unwrap();
+            let id = spec["model"]["vocab"][token].as_u64().or_else(|| {
+                spec["added_tokens"].as_array().unwrap().iter().find(|t| t["content"] == token).and_then(|t| t["id"].as_u64())
+            });
+            tokenizer.token_text(id.unwrap() as u32).unwrap()
+        };
+        assert_eq!(text("gpt2", "Ġthe"), " the");
+        assert_eq!(text("gpt2", "Ċ"), "\n");
+        assert_eq!(text("gpt2", "Ã"), "\u{fffd}");
+        assert_eq!(text("gpt2", "<|im_end|>"), "<|im_end|>");
+        assert_eq!(text("gpt2", "日本"), "日本");
+        assert_eq!(text("llama2", "▁the"), " the");
+        assert_eq!(text("llama2", "<0x0A>"), "\n");
+        assert_eq!(text("llama2", "<0xC3>"), "\u{fffd}");
+        assert_eq!(text("llama2", "<s>"), "<s>");
+    }
+
+    #[test]
+    fn ids_outside_the_vocabulary_are_an_error() {
+        let tokenizer = load(&golden("llama2")).unwrap();
+        let size = tokenizer.vocab_size();
+        for id in [size as u32, u32::MAX] {
+            for error in [tokenizer.decode(&[1, id]).err(), tokenizer.token_text(id).err()] {
+                let error = error.unwrap();
+                assert_eq!(error.kind(), ErrorKind::BadArgument);
+                assert!(error.message().contains(&id.to_string()) && error.message().contains(&size.to_string()), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn long_texts_take_time_in_proportion() {
+        // A quadratic step over 400,000 characters would take minutes.
+        let start = std::time::Instant::now();
+        for name in ALL {
+            let tokenizer = load(&golden(name)).unwrap();
+            let texts = ["a".repeat(400_000), " ".repeat(400_000), "\n".repeat(100_000) + "x", "é\u{301}".repeat(100_000)];
+            for text in texts {
+                let ids = tokenizer.encode(&text, true).unwrap();
+                let back = tokenizer.decode(&ids).unwrap();
+                // These two take a space at the beginning of the text for the one that they would put there.
+                assert!(back == text || ["metaspace", "llama2-new"].contains(&name), "{name}: {:?}…", &text[..2]);
+            }
+        }
+        assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
+    }
+
+    #[test]
+    fn end_tokens_are_those_that_the_files_name() {
+        let dir = scratch("ends");
+        std::fs::copy(golden("llama3").join("tokenizer.json"), dir.join("tokenizer.json")).unwrap();
+        let ends = |tokenizer: &Tokenizer| (0..600).filter(|id| tokenizer.is_end(*id)).collect::<Vec<u32>>();
+        let tokenizer = load(&dir).unwrap();
+        assert_eq!((ends(&tokenizer), tokenizer.bos()), (vec![], None));
+
+        std::fs::write(dir.join("config.json"), r#"{"eos_token_id": 7, "bos_token_id": 5}"#).unwrap();
+        let tokenizer = load(&dir).unwrap();
+        assert_eq!((ends(&tokenizer), tokenizer.bos()), (vec![7], Some(5)));
+
+        std::fs::write(dir.join("generation_config.json"), r#"{"eos_token_id": [9, 11], "bos_token_id": null}"#).unwrap();
+        let tokenizer = load(&dir).unwrap();
+        assert_eq!((ends(&tokenizer), tokenizer.bos()), (vec![7, 9, 11], Some(5)));
+
+        let config = r#"{"eos_token": {"content": "</s>"}, "bos_token": "<s>"}"#;
+        std::fs::write(dir.join("tokenizer_config.json"), config).unwrap();
+        let tokenizer = load(&dir).unwrap();
+        let [bos, eos] = ["<s>", "</s>"].map(|token| tokenizer.encode(token, false).unwrap()[0]);
+        assert_eq!((ends(&tokenizer), tokenizer.bos()), (vec![7, 9, 11, eos], Some(bos)));
+
+        std::fs::write(dir.join("tokenizer_config.json"), r#"{"eos_token": null, "bos_token": null}"#).unwrap();
+        assert_eq!(load(&dir).unwrap().bos(), None);
+
+        for (file, text, part) in [
+            ("config.json", r#"{"eos_token_id": "x"}"#, "eos_token_id"),
+            ("config.json", r#"{"eos_token_id": [1, 4294967296]}"#, "4294967296"),
+            ("generation_config.json", "{", "not valid JSON"),
+            ("tokenizer_config.json", r#"{"bos_token": 5}"#, "bos_token"),
+        ] {
+            let before = std::fs::read(dir.join(file)).unwrap();
+            std::fs::write(dir.join(file), text).unwrap();
+            let error = load(&dir).err().unwrap();
+            assert_eq!(error.kind(), ErrorKind::BadFile);
+            assert!(error.message().contains(file) && error.message().contains(part), "{error}");
+            std::fs::write(dir.join(file), before).unwrap();
+        }
+    }
+
+    /// Damaged copies: an error that names the file, or a tokenizer that still does no harm.
+    #[test]
+    fn a_damaged_tokenizer_json_is_an_error_or_harmless() {
+        let dir = scratch("damaged");
+        let path = dir.join("tokenizer.json");
+        let mut random = Random(3);
+        for name in ["gpt2", "llama2"] {
+            let whole = std::fs::read(golden(name).join("tokenizer.json")).unwrap();
+            for round in 0..60 {
+                let mut bytes = whole.clone();
+                if round % 2 == 0 {
+                    bytes.truncate(random.below(bytes.len()));
+                } else {
+                    for _ in 0..3 {
+                        let at = random.below(bytes.len());
+                        bytes[at] ^= 1 << random.below(8);
+                    }
+                }
+                std::fs::write(&path, &bytes).unwrap();
+                match load(&dir) {
+                    Err(error) => assert!(error.message().contains("tokenizer.json"), "{error}"),
+                    Ok(tokenizer) => {
+                        let ids = tokenizer.encode("Four score <s> é😀 and", true).unwrap_or_default();
+                        let _ = tokenizer.decode(&ids);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_no_tokenizer_has_is_refused() {
+        let dir = scratch("hostile");
+        let path = dir.join("tokenizer.json");
+        let whole: Value = serde_json::from_slice(&std::fs::read(golden("llama2").join("tokenizer.json")).unwrap()).unwrap();
+        let refuse = |pointer: &str, value: Value, part: &str| {
+            let mut spec = whole.clone();
+            *spec.pointer_mut(pointer).unwrap() = value;
+            std::fs::write(&path, spec.to_string()).unwrap();
+            let error = load(&dir).err().unwrap_or_else(|| panic!("{pointer} was taken"));
+            assert!(error.message().contains("tokenizer.json") && error.message().contains(part), "{error}");
+        };
+        refuse("/model/vocab/er", 4_294_967_295u32.into(), "4294967295");
+        refuse("/model/vocab/er", 5.into(), "twice");
+        refuse("/decoder", serde_json::json!({"type": "WordPiece", "prefix": "##", "cleanup": true}), "WordPiece");
+        refuse("/decoder/decoders/3/stop", 1.into(), "decoder [Replace, ByteFallback, Fuse, Strip]");
+        refuse("/post_processor/single", serde_json::json!([{"Sequence": {"id": "B", "type_id": 0}}]), "post-processor");
+        let twice = serde_json::json!([{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]);
+        refuse("/post_processor/single", twice, "post-processor");
+        refuse("/post_processor/special_tokens", serde_json::json!({}), "<s>");
+        let growing = serde_json::json!({"type": "Replace", "pattern": {"String": "a"}, "content": "b".repeat(1000)});
+        refuse("/normalizer/normalizers/1", growing, "normalizer");
+    }
+
+    #[test]
+    fn the_missing_and_the_too_large() {
+        let dir = scratch("missing");
+        let error = load(&dir).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert!(error.message().contains("tokenizer.json") && error.message().contains("vocab.txt"), "{error}");
+
+        std::fs::create_dir(dir.join("tokenizer.json")).unwrap();
+        assert!(load(&dir).err().unwrap().message().contains("not a regular file"));
+        std::fs::remove_dir(dir.join("tokenizer.json")).unwrap();
+
+        let file = std::fs::File::create(dir.join("tokenizer.json")).unwrap();
+        file.set_len(1 << 40).unwrap(); // a hole: no bytes on the disk
+        assert!(load(&dir).err().unwrap().message().contains("at most"));
+    }
+}
+
+#[test]
+fn vocab_txt_decodes_and_says_that_it_cannot_encode() {
+    let dir = scratch("vocab-txt");
+    std::fs::write(dir.join("vocab.txt"), "0\tFour\n1\tĠscore\n2\t\\n\\t\\\\\n5\t<|pad|>\n").unwrap();
+    for kind in [Kind::Npy, Kind::HuggingFace] {
+        let tokenizer = Tokenizer::from_dir(&dir, kind).unwrap();
+        assert_eq!(tokenizer.vocab_size(), 6);
+        assert_eq!(tokenizer.decode(&[0, 1, 2, 3, 5, 6]).unwrap(), "Four score\n\t\\<|pad|><UNK>");
+        assert_eq!(streamed(&tokenizer, &[1, 1, 7, 4]), " score score<UNK>");
+        assert_eq!(tokenizer.token_text(1).unwrap(), " score");
+        assert_eq!(tokenizer.token_text(100_000).unwrap(), "<UNK>");
+        let error = tokenizer.encode("Four", false).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.message().contains("vocab.txt"), "{error}");
+    }
+}
