@@ -6,6 +6,8 @@
 //! | `isa` | which instruction sets there are and which of them this CPU has |
 //! | `float` | products with f32, f16 and bf16 matrices, and conversion between these types |
 //! | `vector` | norms, activations, exp: from f32 to f32 |
+//! | `simd` | a vector of each instruction set: what the kernels are written in |
+//! | `table` | for each instruction set, the kernels compiled with its features |
 //! | `attention` | one block of cached positions, made of the above |
 //!
 //! Lengths are checked here, once, on entry; they are the callers' invariants, so a wrong one is a panic. The functions
@@ -14,12 +16,16 @@
 mod attention;
 mod float;
 mod isa;
+mod simd;
+mod table;
+#[cfg(test)]
+mod testing;
 mod vector;
 
 use crate::error::Result;
 use crate::format::DType;
 use crate::threads::ColumnsMut;
-use float::{Floats, Product};
+use float::{Floats, Matmul, Pack, Product, Unpack};
 pub use isa::Isa;
 
 /// How a weight matrix lies in memory.
@@ -61,15 +67,15 @@ impl Softmax {
 }
 
 /// The table. Its functions are `unsafe` to call because they need the CPU features of `isa`; only [`Kernels::select`]
-/// hands a table out, after it has seen that the CPU has them.
+/// hands a table out, after the CPU was seen to have them.
 pub struct Kernels {
     isa: Isa,
     /// Products with an [`Layout::OutIn`] matrix.
-    out_in: Floats<unsafe fn(&Product<'_>, &mut ColumnsMut<'_>)>,
+    out_in: Floats<Matmul>,
     /// Products with an [`Layout::InOut`] matrix.
-    in_out: Floats<unsafe fn(&Product<'_>, &mut ColumnsMut<'_>)>,
-    unpack: Floats<unsafe fn(&[u8], &mut [f32])>,
-    pack: Floats<unsafe fn(&[f32], &mut [u8])>,
+    in_out: Floats<Matmul>,
+    unpack: Floats<Unpack>,
+    pack: Floats<Pack>,
     rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
     layer_norm: unsafe fn(&[f32], &[f32], Option<&[f32]>, f32, &mut [f32]),
     add: unsafe fn(&mut [f32], &[f32]),
@@ -85,32 +91,11 @@ pub struct Kernels {
     exp_sum: unsafe fn(&mut [f32], f32) -> f32,
 }
 
-static SCALAR: Kernels = Kernels {
-    isa: Isa::Scalar,
-    out_in: float::scalar::OUT_IN,
-    in_out: float::scalar::IN_OUT,
-    unpack: float::scalar::UNPACK,
-    pack: float::scalar::PACK,
-    rms_norm: vector::scalar::rms_norm,
-    layer_norm: vector::scalar::layer_norm,
-    add: vector::scalar::add,
-    mul: vector::scalar::mul,
-    scale: vector::scalar::scale,
-    silu: vector::scalar::silu,
-    gelu: vector::scalar::gelu,
-    gelu_tanh: vector::scalar::gelu_tanh,
-    relu: vector::scalar::relu,
-    max: vector::scalar::max,
-    exp_sum: vector::scalar::exp_sum,
-};
-
 impl Kernels {
     /// The table for `isa`, or the best that this CPU has; an instruction set that the CPU lacks is an error. With
     /// `None`, the environment variable `ENGINE_ISA` is looked at first.
     pub fn select(isa: Option<Isa>) -> Result<&'static Kernels> {
-        match Isa::resolve(isa)? {
-            Isa::Scalar | Isa::Avx2 | Isa::Avx512 => Ok(&SCALAR),
-        }
+        Ok(table::of(Isa::resolve(isa)?))
     }
 
     /// Which instruction set this table is for.
@@ -217,5 +202,22 @@ impl Kernels {
         acc: &mut [f32],
     ) {
         attention::attend(self, kv, q, k, v, n, scores, std::slice::from_mut(state), acc);
+    }
+
+    /// [`Kernels::attend`] for the query heads that share one K and V, which are then read once: `states: [g]`, `q` and
+    /// `acc: [g, head_dim]`, `scores` at least `g * n`. The same bits as one at a time.
+    #[allow(clippy::too_many_arguments)]
+    pub fn attend_group(
+        &self,
+        kv: DType,
+        q: &[f32],
+        k: &[u8],
+        v: &[u8],
+        n: usize,
+        scores: &mut [f32],
+        states: &mut [Softmax],
+        acc: &mut [f32],
+    ) {
+        attention::attend(self, kv, q, k, v, n, scores, states, acc);
     }
 }

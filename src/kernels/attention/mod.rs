@@ -2,6 +2,9 @@
 //! (`[n, head_dim]`, a row per output), the output one with V (a column per output), so it is made of the table's own
 //! kernels and has their fixed orders of summation.
 
+#[cfg(test)]
+mod tests;
+
 use super::float::Product;
 use super::{Kernels, Softmax};
 use crate::format::DType;

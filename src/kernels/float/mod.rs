@@ -4,8 +4,14 @@
 //! `in_out`. It is what makes a result independent of the number of rows, of how the outputs are cut into calls, and so of
 //! threads and batches.
 
+pub(super) mod convert;
+pub(super) mod in_out;
+pub(super) mod out_in;
 pub(super) mod scalar;
+#[cfg(test)]
+mod tests;
 
+use super::simd::Simd;
 use crate::format::DType;
 use crate::threads::ColumnsMut;
 use half::{bf16, f16};
@@ -27,6 +33,13 @@ impl<T: Copy> Floats<T> {
         }
     }
 }
+
+/// A product kernel. To call it: the CPU has its features, and the product has passed [`Product::check`].
+pub(super) type Matmul = unsafe fn(&Product<'_>, &mut ColumnsMut<'_>);
+/// An array of an element type to f32. To call it: the CPU has its features, and there are as many elements on both sides.
+pub(super) type Unpack = unsafe fn(&[u8], &mut [f32]);
+/// The way back, as [`Unpack`].
+pub(super) type Pack = unsafe fn(&[f32], &mut [u8]);
 
 /// What to multiply: `out[t, c] = Σ_k w[first + c, k] · x[t, k]` (or `w[k, first + c]`, by the kernel's layout).
 pub(super) struct Product<'a> {
@@ -60,10 +73,23 @@ pub(super) trait Element: Copy + 'static {
     fn decode(bytes: &[u8]) -> f32;
     /// `x` rounded to nearest even, into `bytes`.
     fn encode(x: f32, bytes: &mut [u8]);
+    /// # Safety
+    /// `S::LANES` elements lie at `p`.
+    unsafe fn load<S: Simd>(s: S, p: *const u8) -> S::V;
+    /// # Safety
+    /// `n` elements lie at `p`; lanes from `n` on are 0.
+    unsafe fn load_first<S: Simd>(s: S, p: *const u8, n: usize) -> S::V;
+    /// # Safety
+    /// There is room for `S::LANES` elements at `p`.
+    unsafe fn store<S: Simd>(s: S, p: *mut u8, x: S::V);
+    /// # Safety
+    /// There is room for `n` elements at `p`.
+    unsafe fn store_first<S: Simd>(s: S, p: *mut u8, n: usize, x: S::V);
 }
 
 macro_rules! element {
-    ($type:ty, $to_f32:expr, $from_f32:expr) => {
+    ($type:ty, to_f32: $to_f32:path, from_f32: $from_f32:path,
+     load: $load:ident, $load_first:ident, $widen:path, store: $store:ident, $store_first:ident, $narrow:path) => {
         impl Element for $type {
             const SIZE: usize = size_of::<$type>();
             #[inline(always)]
@@ -76,9 +102,37 @@ macro_rules! element {
             fn encode(x: f32, bytes: &mut [u8]) {
                 bytes.copy_from_slice(&$from_f32(x).to_le_bytes());
             }
+            #[inline(always)]
+            unsafe fn load<S: Simd>(s: S, p: *const u8) -> S::V {
+                // SAFETY: passed on.
+                $widen(s, unsafe { s.$load(p.cast()) })
+            }
+            #[inline(always)]
+            unsafe fn load_first<S: Simd>(s: S, p: *const u8, n: usize) -> S::V {
+                // SAFETY: passed on.
+                $widen(s, unsafe { s.$load_first(p.cast(), n) })
+            }
+            #[inline(always)]
+            unsafe fn store<S: Simd>(s: S, p: *mut u8, x: S::V) {
+                // SAFETY: passed on.
+                unsafe { s.$store(p.cast(), $narrow(s, x)) }
+            }
+            #[inline(always)]
+            unsafe fn store_first<S: Simd>(s: S, p: *mut u8, n: usize, x: S::V) {
+                // SAFETY: passed on.
+                unsafe { s.$store_first(p.cast(), n, $narrow(s, x)) }
+            }
         }
     };
 }
-element!(f32, std::convert::identity, std::convert::identity);
-element!(f16, f16::to_f32, f16::from_f32);
-element!(bf16, bf16::to_f32, bf16::from_f32);
+element!(f32, to_f32: std::convert::identity, from_f32: std::convert::identity,
+    load: load, load_first, same, store: store, store_first, same);
+element!(f16, to_f32: f16::to_f32, from_f32: f16::from_f32,
+    load: load_half, load_half_first, S::f16_to_f32, store: store_half, store_half_first, S::f32_to_f16);
+element!(bf16, to_f32: bf16::to_f32, from_f32: bf16::from_f32,
+    load: load_half, load_half_first, S::bf16_to_f32, store: store_half, store_half_first, S::f32_to_bf16);
+
+#[inline(always)]
+fn same<S: Simd>(_: S, x: S::V) -> S::V {
+    x
+}

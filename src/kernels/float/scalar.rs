@@ -1,18 +1,14 @@
 //! The plain versions. Eight sums in parallel, so that a compiler can use what vectors the target has by default.
 #![forbid(unsafe_code)]
 
-use super::{Element, Floats, Product};
+use super::{Element, Floats, Matmul, Pack, Product, Unpack};
 use crate::threads::ColumnsMut;
 use half::{bf16, f16};
 
-type Matmul = unsafe fn(&Product<'_>, &mut ColumnsMut<'_>);
-
 pub(in crate::kernels) const OUT_IN: Floats<Matmul> = Floats { f32: out_in::<f32>, f16: out_in::<f16>, bf16: out_in::<bf16> };
 pub(in crate::kernels) const IN_OUT: Floats<Matmul> = Floats { f32: in_out::<f32>, f16: in_out::<f16>, bf16: in_out::<bf16> };
-pub(in crate::kernels) const UNPACK: Floats<unsafe fn(&[u8], &mut [f32])> =
-    Floats { f32: unpack::<f32>, f16: unpack::<f16>, bf16: unpack::<bf16> };
-pub(in crate::kernels) const PACK: Floats<unsafe fn(&[f32], &mut [u8])> =
-    Floats { f32: pack::<f32>, f16: pack::<f16>, bf16: pack::<bf16> };
+pub(in crate::kernels) const UNPACK: Floats<Unpack> = Floats { f32: unpack::<f32>, f16: unpack::<f16>, bf16: unpack::<bf16> };
+pub(in crate::kernels) const PACK: Floats<Pack> = Floats { f32: pack::<f32>, f16: pack::<f16>, bf16: pack::<bf16> };
 
 fn out_in<E: Element>(p: &Product<'_>, out: &mut ColumnsMut<'_>) {
     let row_bytes = p.n_in * E::SIZE;

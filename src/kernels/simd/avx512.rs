@@ -1,0 +1,127 @@
+//! AVX-512 F, BW, VL, DQ: 16 lanes, 32 registers, masks instead of tails.
+
+use super::Simd;
+use std::arch::x86_64::*;
+
+/// Proof that the CPU has AVX-512 F, BW, VL and DQ (and AVX2, FMA, F16C).
+#[derive(Clone, Copy)]
+pub(in crate::kernels) struct Avx512(());
+
+impl Avx512 {
+    /// Needs what it proves.
+    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq")]
+    pub fn new() -> Self {
+        Self(())
+    }
+}
+
+/// Functions that are intrinsics on registers.
+macro_rules! on_registers {
+    ($(fn $name:ident($($arg:ident: $type:ty),*) -> $ret:ty $body:block)*) => {
+        $(#[inline(always)]
+        fn $name(self, $($arg: $type),*) -> $ret {
+            // SAFETY: `self` proves that the CPU has the features; nothing here touches memory.
+            unsafe { $body }
+        })*
+    };
+}
+
+const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+
+impl Simd for Avx512 {
+    type V = __m512;
+    type H = __m256i;
+    const LANES: usize = 16;
+    const REGISTERS: usize = 32;
+
+    on_registers! {
+        fn splat(x: f32) -> __m512 { _mm512_set1_ps(x) }
+        fn add(a: __m512, b: __m512) -> __m512 { _mm512_add_ps(a, b) }
+        fn sub(a: __m512, b: __m512) -> __m512 { _mm512_sub_ps(a, b) }
+        fn mul(a: __m512, b: __m512) -> __m512 { _mm512_mul_ps(a, b) }
+        fn div(a: __m512, b: __m512) -> __m512 { _mm512_div_ps(a, b) }
+        fn fma(a: __m512, b: __m512, c: __m512) -> __m512 { _mm512_fmadd_ps(a, b, c) }
+        fn min(a: __m512, b: __m512) -> __m512 { _mm512_min_ps(a, b) }
+        fn max(a: __m512, b: __m512) -> __m512 { _mm512_max_ps(a, b) }
+        fn round(a: __m512) -> __m512 { _mm512_roundscale_ps::<NEAREST>(a) }
+        fn scale(a: __m512, n: __m512) -> __m512 { _mm512_scalef_ps(a, n) }
+        fn sum(a: __m512) -> f32 {
+            let a = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a));
+            let a = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+            let a = _mm_add_ps(a, _mm_movehl_ps(a, a));
+            _mm_cvtss_f32(_mm_add_ss(a, _mm_movehdup_ps(a)))
+        }
+        fn largest(a: __m512) -> f32 {
+            let a = _mm256_max_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a));
+            let a = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+            let a = _mm_max_ps(a, _mm_movehl_ps(a, a));
+            _mm_cvtss_f32(_mm_max_ss(a, _mm_movehdup_ps(a)))
+        }
+        fn f16_to_f32(a: __m256i) -> __m512 { _mm512_cvtph_ps(a) }
+        fn bf16_to_f32(a: __m256i) -> __m512 {
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(a)))
+        }
+        fn f32_to_f16(a: __m512) -> __m256i { _mm512_cvtps_ph::<NEAREST>(a) }
+        // As in AVX2: round by carry, except for NaN.
+        fn f32_to_bf16(a: __m512) -> __m256i {
+            let bits = _mm512_castps_si512(a);
+            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+            let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+            let is_nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, a);
+            let upper = _mm512_mask_or_epi32(rounded, is_nan, bits, _mm512_set1_epi32(0x0040_0000));
+            _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(upper))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> __m512 {
+        // SAFETY: features by `self`, memory by the caller.
+        unsafe { _mm512_loadu_ps(p) }
+    }
+    #[inline(always)]
+    unsafe fn load_first(self, p: *const f32, n: usize) -> __m512 {
+        // SAFETY: features by `self`, memory by the caller; masked lanes are not read.
+        unsafe { _mm512_maskz_loadu_ps(first(n), p) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, a: __m512) {
+        // SAFETY: features by `self`, memory by the caller.
+        unsafe { _mm512_storeu_ps(p, a) }
+    }
+    #[inline(always)]
+    unsafe fn store_first(self, p: *mut f32, n: usize, a: __m512) {
+        // SAFETY: features by `self`, memory by the caller; masked lanes are not written.
+        unsafe { _mm512_mask_storeu_ps(p, first(n), a) }
+    }
+    #[inline(always)]
+    unsafe fn load_half(self, p: *const u8) -> __m256i {
+        // SAFETY: features by `self`, memory by the caller.
+        unsafe { _mm256_loadu_si256(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn load_half_first(self, p: *const u8, n: usize) -> __m256i {
+        // SAFETY: features by `self`, memory by the caller; masked lanes are not read.
+        unsafe { _mm256_maskz_loadu_epi16(first(n), p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn store_half(self, p: *mut u8, a: __m256i) {
+        // SAFETY: features by `self`, memory by the caller.
+        unsafe { _mm256_storeu_si256(p.cast(), a) }
+    }
+    #[inline(always)]
+    unsafe fn store_half_first(self, p: *mut u8, n: usize, a: __m256i) {
+        // SAFETY: features by `self`, memory by the caller; masked lanes are not written.
+        unsafe { _mm256_mask_storeu_epi16(p.cast(), first(n), a) }
+    }
+    #[inline(always)]
+    fn prefetch(self, p: *const u8) {
+        // SAFETY: a prefetch of an address that is not mapped does nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+}
+
+/// The first `n` of 16 lanes.
+#[inline(always)]
+fn first(n: usize) -> __mmask16 {
+    ((1u32 << n.min(16)) - 1) as __mmask16
+}

@@ -1,0 +1,128 @@
+//! The tables: for each instruction set, the generic kernels compiled with its features.
+
+use super::{Isa, Kernels, float, vector};
+
+/// The table of the instruction set that has `$features`, with vectors of type `$simd`. Each function here is the one that
+/// carries the features; all that it calls is inlined into it.
+#[cfg(target_arch = "x86_64")]
+macro_rules! table {
+    ($isa:expr, $simd:path, $features:literal) => {{
+        use crate::kernels::Kernels;
+        use crate::kernels::float::{Element, Floats, Product, convert, in_out, out_in};
+        use crate::kernels::vector::{math, norm};
+        use crate::threads::ColumnsMut;
+        use half::{bf16, f16};
+        use $simd as Vectors;
+
+        #[target_feature(enable = $features)]
+        fn matmul_out_in<E: Element>(p: &Product<'_>, out: &mut ColumnsMut<'_>) {
+            // SAFETY: `Kernels` calls its products after `check`.
+            unsafe { out_in::matmul::<_, E>(Vectors::new(), p, out) }
+        }
+        #[target_feature(enable = $features)]
+        fn matmul_in_out<E: Element>(p: &Product<'_>, out: &mut ColumnsMut<'_>) {
+            // SAFETY: `Kernels` calls its products after `check`.
+            unsafe { in_out::matmul::<_, E>(Vectors::new(), p, out) }
+        }
+        #[target_feature(enable = $features)]
+        fn unpack<E: Element>(data: &[u8], out: &mut [f32]) {
+            convert::unpack::<_, E>(Vectors::new(), data, out)
+        }
+        #[target_feature(enable = $features)]
+        fn pack<E: Element>(src: &[f32], dst: &mut [u8]) {
+            convert::pack::<_, E>(Vectors::new(), src, dst)
+        }
+        #[target_feature(enable = $features)]
+        fn rms_norm(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32]) {
+            norm::rms_norm(Vectors::new(), x, weight, eps, y)
+        }
+        #[target_feature(enable = $features)]
+        fn layer_norm(x: &[f32], weight: &[f32], bias: Option<&[f32]>, eps: f32, y: &mut [f32]) {
+            norm::layer_norm(Vectors::new(), x, weight, bias, eps, y)
+        }
+        #[target_feature(enable = $features)]
+        fn add(y: &mut [f32], x: &[f32]) {
+            norm::add(Vectors::new(), y, x)
+        }
+        #[target_feature(enable = $features)]
+        fn mul(y: &mut [f32], x: &[f32]) {
+            norm::mul(Vectors::new(), y, x)
+        }
+        #[target_feature(enable = $features)]
+        fn scale(y: &mut [f32], factor: f32) {
+            norm::scale(Vectors::new(), y, factor)
+        }
+        #[target_feature(enable = $features)]
+        fn map<F: math::Map>(y: &mut [f32]) {
+            math::map::<_, F>(Vectors::new(), y)
+        }
+        #[target_feature(enable = $features)]
+        fn max(x: &[f32]) -> f32 {
+            norm::max(Vectors::new(), x)
+        }
+        #[target_feature(enable = $features)]
+        fn exp_sum(y: &mut [f32], shift: f32) -> f32 {
+            math::exp_sum(Vectors::new(), y, shift)
+        }
+
+        Kernels {
+            isa: $isa,
+            out_in: Floats { f32: matmul_out_in::<f32>, f16: matmul_out_in::<f16>, bf16: matmul_out_in::<bf16> },
+            in_out: Floats { f32: matmul_in_out::<f32>, f16: matmul_in_out::<f16>, bf16: matmul_in_out::<bf16> },
+            unpack: Floats { f32: unpack::<f32>, f16: unpack::<f16>, bf16: unpack::<bf16> },
+            pack: Floats { f32: pack::<f32>, f16: pack::<f16>, bf16: pack::<bf16> },
+            rms_norm,
+            layer_norm,
+            add,
+            mul,
+            scale,
+            silu: map::<math::Silu>,
+            gelu: map::<math::Gelu>,
+            gelu_tanh: map::<math::GeluTanh>,
+            relu: map::<math::Relu>,
+            max,
+            exp_sum,
+        }
+    }};
+}
+
+/// Plain Rust, on any CPU.
+static SCALAR: Kernels = Kernels {
+    isa: Isa::Scalar,
+    out_in: float::scalar::OUT_IN,
+    in_out: float::scalar::IN_OUT,
+    unpack: float::scalar::UNPACK,
+    pack: float::scalar::PACK,
+    rms_norm: vector::scalar::rms_norm,
+    layer_norm: vector::scalar::layer_norm,
+    add: vector::scalar::add,
+    mul: vector::scalar::mul,
+    scale: vector::scalar::scale,
+    silu: vector::scalar::silu,
+    gelu: vector::scalar::gelu,
+    gelu_tanh: vector::scalar::gelu_tanh,
+    relu: vector::scalar::relu,
+    max: vector::scalar::max,
+    exp_sum: vector::scalar::exp_sum,
+};
+
+#[cfg(target_arch = "x86_64")]
+static AVX2: Kernels = table!(Isa::Avx2, super::simd::avx2::Avx2, "avx2,fma,f16c");
+#[cfg(target_arch = "x86_64")]
+static AVX512: Kernels = table!(Isa::Avx512, super::simd::avx512::Avx512, "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq");
+
+/// The generic kernels at the width of AVX-512, whatever the CPU has.
+#[cfg(all(test, target_arch = "x86_64"))]
+pub(super) static EMULATED: Kernels = table!(Isa::Avx512, super::simd::emulated::Emulated, "sse2");
+
+/// The table of `isa`, which this CPU must have.
+pub(super) fn of(isa: Isa) -> &'static Kernels {
+    assert!(isa.available());
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => &AVX2,
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => &AVX512,
+        _ => &SCALAR,
+    }
+}

@@ -1,0 +1,87 @@
+//! What the kernels' tests share.
+
+use super::{Isa, Kernels, table};
+use crate::format::DType;
+use half::{bf16, f16};
+
+/// Half a unit in the last place of 1: the largest relative error of one rounding.
+pub const U: f64 = 1.0 / (1u64 << 24) as f64;
+/// The least denormal: the largest absolute error of one rounding to a denormal, twice over.
+pub const TINY: f64 = 1.5e-45;
+
+/// Every table that can run here, with its name; what cannot run is said.
+pub fn tables() -> Vec<(&'static str, &'static Kernels)> {
+    let mut tables = Vec::new();
+    for isa in Isa::ALL {
+        if isa.available() {
+            tables.push((isa.name(), table::of(isa)));
+        } else {
+            eprintln!("SKIPPED: this CPU has no {}", isa.name());
+        }
+    }
+    #[cfg(target_arch = "x86_64")]
+    tables.push(("16 lanes, emulated", &table::EMULATED));
+    eprintln!("ran: {:?}", tables.iter().map(|t| t.0).collect::<Vec<_>>());
+    tables
+}
+
+/// A small generator of repeatable numbers (xorshift64*).
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn bits(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+    /// In −1..1, of mixed magnitude.
+    pub fn f32(&mut self) -> f32 {
+        let x = (self.bits() >> 40) as f32 / (1u64 << 23) as f32 - 1.0;
+        if self.bits() & 7 == 0 { x / 64.0 } else { x }
+    }
+    pub fn vec(&mut self, n: usize) -> Vec<f32> {
+        (0..n).map(|_| self.f32()).collect()
+    }
+}
+
+/// An array of `dtype` at an odd address.
+pub struct Unaligned {
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl Unaligned {
+    pub fn new(dtype: DType, x: &[f32]) -> Self {
+        let mut bytes = vec![0; x.len() * dtype.size() + 2];
+        let start = 1 - bytes.as_ptr() as usize % 2;
+        let data = &mut bytes[start..];
+        for (i, x) in x.iter().enumerate() {
+            match dtype {
+                DType::F32 => data[4 * i..][..4].copy_from_slice(&x.to_le_bytes()),
+                DType::F16 => data[2 * i..][..2].copy_from_slice(&f16::from_f32(*x).to_le_bytes()),
+                DType::Bf16 => data[2 * i..][..2].copy_from_slice(&bf16::from_f32(*x).to_le_bytes()),
+            }
+        }
+        bytes.truncate(start + x.len() * dtype.size());
+        Self { bytes, start }
+    }
+    pub fn data(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+}
+
+/// `x` as an array of `dtype` holds it.
+pub fn held(dtype: DType, x: f32) -> f32 {
+    match dtype {
+        DType::F32 => x,
+        DType::F16 => f16::from_f32(x).to_f32(),
+        DType::Bf16 => bf16::from_f32(x).to_f32(),
+    }
+}
+
+pub const DTYPES: [DType; 3] = [DType::F32, DType::F16, DType::Bf16];
+
+pub fn bits(x: &[f32]) -> Vec<u32> {
+    x.iter().map(|x| x.to_bits()).collect()
+}
