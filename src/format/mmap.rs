@@ -1,17 +1,210 @@
-//! Files in memory.
-use std::ops::Deref;
+//! Files in memory: mapped where they lie, read into memory of our own, or mapped under a guard against truncation.
+#![allow(unsafe_code)]
 
-/// The bytes of a whole file: mapped, copied or our own.
+#[cfg(target_os = "linux")]
+mod guard;
+
+use super::MapMode;
+use crate::error::{Error, Result};
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::Read;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+
+/// The bytes of a whole file, or memory of our own.
 pub enum Mapping {
-    /// Memory of our own.
+    /// A mapped file.
+    File(MappedFile),
+    /// Memory of our own: a file that was read, or converted weights.
     Owned(Vec<u8>),
+}
+
+/// A mapped file; made by [`Mapping::open`].
+pub struct MappedFile {
+    // Declared first, so dropped first: the guard must forget the addresses before they are given back.
+    #[cfg(target_os = "linux")]
+    guard: Option<guard::Guarded>,
+    map: memmap2::Mmap,
+    path: PathBuf,
+}
+
+impl Mapping {
+    /// Maps or reads the regular file at `path`. Anything else (a directory, a device, a pipe, an empty file) is an error.
+    pub fn open(path: &Path, mode: MapMode) -> Result<Self> {
+        let (mut file, len) = open_regular(path)?;
+        if len == 0 {
+            return Err(Error::bad_file(path, "the file is empty"));
+        }
+        match mode {
+            MapMode::Copy => Ok(Mapping::Owned(read_exactly(&mut file, path, len)?)),
+            MapMode::Map | MapMode::Guarded => Ok(Mapping::File(MappedFile::new(&file, path, len, mode)?)),
+        }
+    }
+
+    /// Whether these are pages of a file rather than memory of our own.
+    pub fn is_mapped(&self) -> bool {
+        matches!(self, Mapping::File(_))
+    }
+
+    /// [`crate::ErrorKind::Io`] if a guarded file has lost pages since it was opened: what was read from it since is zeros.
+    /// One atomic load; in the other modes always `Ok`.
+    pub fn check(&self) -> Result<()> {
+        match self {
+            Mapping::File(file) => file.check(),
+            Mapping::Owned(_) => Ok(()),
+        }
+    }
+
+    /// Asks the system to begin reading the pages that are not yet in its cache. A hint: no error, nothing is promised. It
+    /// may take as long as the requests take to queue, so large files want it on a thread that nobody waits for.
+    pub fn prefetch(&self) {
+        #[cfg(unix)]
+        if let Mapping::File(file) = self {
+            let _ = file.map.advise(memmap2::Advice::WillNeed);
+        }
+    }
+}
+
+impl MappedFile {
+    fn new(file: &File, path: &Path, len: usize, mode: MapMode) -> Result<Self> {
+        // SAFETY: the map is read-only and private to this value. That the file does not shrink under it cannot be
+        // established by us: it is the documented hazard of `MapMode::Map`, and what `Guarded` and `Copy` are for.
+        let map = unsafe { memmap2::MmapOptions::new().len(len).map(file) };
+        let map = map.map_err(|e| Error::io(path, "map", &e))?;
+        #[cfg(not(target_os = "linux"))]
+        if mode == MapMode::Guarded {
+            return Err(Error::unsupported(format!("{}: guarded mapping is only available on Linux", path.display())));
+        }
+        Ok(Self {
+            #[cfg(target_os = "linux")]
+            guard: if mode == MapMode::Guarded { Some(guard::Guarded::new(&map, path)?) } else { None },
+            map,
+            path: path.to_path_buf(),
+        })
+    }
+
+    fn check(&self) -> Result<()> {
+        #[cfg(target_os = "linux")]
+        if self.guard.as_ref().is_some_and(guard::Guarded::damaged) {
+            let message = format!("{}: the file was truncated or became unreadable while in use", self.path.display());
+            return Err(Error::new(crate::ErrorKind::Io, message));
+        }
+        Ok(())
+    }
 }
 
 impl Deref for Mapping {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
         match self {
+            Mapping::File(file) => &file.map,
             Mapping::Owned(v) => v,
         }
+    }
+}
+
+/// The whole of a small regular file (a configuration, a vocabulary), of at most `limit` bytes.
+pub fn read_file(path: &Path, limit: usize) -> Result<Vec<u8>> {
+    let (mut file, len) = open_regular(path)?;
+    if len > limit {
+        return Err(Error::bad_file(path, format_args!("the file has {len} bytes, expected at most {limit}")));
+    }
+    read_exactly(&mut file, path, len)
+}
+
+/// Opens a regular file and tells its length. Never waits, as a plain open of a pipe would.
+pub(super) fn open_regular(path: &Path) -> Result<(File, usize)> {
+    // Looked at before opening, since opening some devices has effects, and again after it, since the name may have moved.
+    regular_len(path, &std::fs::metadata(path).map_err(|e| Error::io(path, "open", &e))?)?;
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK);
+    let file = options.open(path).map_err(|e| Error::io(path, "open", &e))?;
+    let len = regular_len(path, &file.metadata().map_err(|e| Error::io(path, "open", &e))?)?;
+    Ok((file, len))
+}
+
+fn regular_len(path: &Path, metadata: &Metadata) -> Result<usize> {
+    if !metadata.is_file() {
+        let what = if metadata.is_dir() { "a directory" } else { "a device, pipe or socket" };
+        return Err(Error::bad_file(path, format_args!("expected a regular file, found {what}")));
+    }
+    let too_large = |_| Error::unsupported(format!("{}: {} bytes are too many to map", path.display(), metadata.len()));
+    usize::try_from(metadata.len()).map_err(too_large)
+}
+
+fn read_exactly(file: &mut File, path: &Path, len: usize) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(len).map_err(|_| Error::out_of_memory(path.display(), len))?;
+    file.take(len as u64).read_to_end(&mut bytes).map_err(|e| Error::io(path, "read", &e))?;
+    if bytes.len() != len {
+        let message = format!("{}: read {} bytes where {len} were expected", path.display(), bytes.len());
+        return Err(Error::new(crate::ErrorKind::Io, message));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+    use crate::format::testing::TempDir;
+
+    const MODES: [MapMode; 3] = [MapMode::Map, MapMode::Copy, MapMode::Guarded];
+
+    #[test]
+    fn every_mode_gives_the_bytes() {
+        let dir = TempDir::new();
+        let content: Vec<u8> = (0..10_000u32).map(|i| (i % 251) as u8).collect();
+        let path = dir.write("file", &content);
+        for mode in MODES {
+            let mapping = Mapping::open(&path, mode).unwrap();
+            assert_eq!(&mapping[..], &content[..], "{mode:?}");
+            assert_eq!(mapping.is_mapped(), mode != MapMode::Copy);
+            mapping.prefetch();
+            mapping.check().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_copy_does_not_change_with_the_file() {
+        let dir = TempDir::new();
+        let path = dir.write("file", b"before");
+        let mapping = Mapping::open(&path, MapMode::Copy).unwrap();
+        std::fs::write(&path, b"").unwrap();
+        assert_eq!(&mapping[..], b"before");
+    }
+
+    #[test]
+    fn only_regular_files_with_content_open() {
+        let dir = TempDir::new();
+        let fifo = dir.path().join("fifo");
+        let name = std::ffi::CString::new(fifo.to_str().unwrap()).unwrap();
+        // SAFETY: `name` is a NUL-terminated string that outlives the call.
+        assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+        let cases = [
+            (dir.path().to_path_buf(), ErrorKind::BadFile, "a directory"),
+            (PathBuf::from("/dev/null"), ErrorKind::BadFile, "a device"),
+            (fifo, ErrorKind::BadFile, "a device, pipe"),
+            (dir.write("empty", b""), ErrorKind::BadFile, "the file is empty"),
+            (dir.path().join("missing"), ErrorKind::NotFound, "cannot open"),
+        ];
+        for (path, kind, message) in cases {
+            for mode in MODES {
+                let error = Mapping::open(&path, mode).err().unwrap();
+                assert_eq!(error.kind(), kind, "{error}");
+                assert!(error.message().contains(message) && error.message().contains(path.to_str().unwrap()), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn small_files_have_a_limit() {
+        let dir = TempDir::new();
+        let path = dir.write("file", b"12345");
+        assert_eq!(read_file(&path, 5).unwrap(), b"12345");
+        assert_eq!(read_file(&path, 4).unwrap_err().kind(), ErrorKind::BadFile);
+        assert_eq!(read_file(&dir.write("empty", b""), 4).unwrap(), b"");
     }
 }

@@ -1,15 +1,45 @@
 //! Files to named tensor views. Nothing here knows what a model is: a [`Checkpoint`] is a set of tensors, mapped where
 //! they lie, plus the configuration or metadata that came with them.
+//!
+//! # What the parsers promise of every file that they accept
+//!
+//! Any file at all gives either an error or tensors of which this holds; `tests` in this folder tries every truncation and
+//! every flipped bit of small files. Each line names the test that breaks it on purpose.
+//!
+//! | promise | test (in `tests`) |
+//! |---|---|
+//! | a regular file that is not empty | `mmap::tests::only_regular_files_with_content_open` |
+//! | the magic, version and byte order are ones we read | `gguf_versions`, `npy_versions` |
+//! | a header's length is bounded and inside the file | `safetensors_header_length`, `npy_header_length` |
+//! | a count can be in the bytes that remain, before anything is allocated for it | `gguf_counts`, `gguf_array_counts` |
+//! | names and keys are UTF-8, bounded, and come once | `gguf_names`, `safetensors_duplicates` |
+//! | arrays, JSON and literals nest to a bounded depth | `gguf_nesting`, `json_nesting` |
+//! | dimensions: 1 to 4, none 0, less than 2^48 elements (GGUF); at most 8, the product in range (others) | `gguf_dimensions`, `npy_shapes`, `safetensors_shapes` |
+//! | a tensor's bytes are its shape times its type's size, exactly | `safetensors_sizes`, `npy_sizes`, `gguf_blocks` |
+//! | a tensor's bytes are inside the file, aligned as the file says | `gguf_ranges`, `gguf_alignment`, `safetensors_ranges` |
+//! | no byte is of two tensors; in safetensors every byte is of one | `gguf_ranges`, `safetensors_ranges` |
+//! | a type we do not read is refused by name, or listed by name as skipped | `gguf_types`, `npy_types`, `safetensors_skips` |
+//! | a metadata value is given as the type asked for, or refused with both types named | `gguf_metadata_types` |
+//! | a shard is a plain file name in the index's directory, and holds what the index says | `shard_names`, `shard_contents` |
+#![deny(unsafe_code)]
 
+mod find;
 pub mod gguf;
 pub mod mmap;
-pub mod npy;
-pub mod safetensors;
+mod npy;
+mod safetensors;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use find::open;
+pub use mmap::read_file;
 
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 use std::ops::{Deref, Range};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Element type of a tensor as it lies in the file.
@@ -98,16 +128,41 @@ pub struct Checkpoint {
     pub kind: Kind,
     /// The path as given.
     pub path: PathBuf,
-    /// `config.json`, where there is one.
+    /// The directory that holds the files that go with the weights (`tokenizer.json`, `vocab.txt`, `generation_config.json`).
+    pub dir: PathBuf,
+    /// `config.json`, where there is one; an object.
     pub config: Option<serde_json::Value>,
     /// GGUF metadata, for [`Kind::Gguf`].
     pub metadata: Option<gguf::Metadata>,
     /// By name as in the file (npy: the file's stem).
     pub tensors: BTreeMap<String, Tensor>,
+    /// safetensors' tensors of types that are not read (masks, position ids, foreign quantisation): name to type.
+    pub skipped: BTreeMap<String, String>,
+    /// The files that the tensors lie in.
+    pub files: Vec<Arc<mmap::Mapping>>,
 }
 
-/// Opens what is at `path`: a directory (Hugging Face or `.npy`) or a GGUF file, told by its content.
-pub fn open(path: &Path, mode: MapMode) -> Result<Checkpoint> {
-    let _ = mode;
-    Err(Error::unsupported(format!("{}: not implemented", path.display())))
+impl Checkpoint {
+    /// The tensor `name`, or an error that says that it is not there, or of what type it is.
+    pub fn tensor(&self, name: &str) -> Result<&Tensor> {
+        self.tensors.get(name).ok_or_else(|| match self.skipped.get(name) {
+            Some(dtype) => {
+                let message = format!("tensor {name:?} has type {dtype}, expected F32, F16 or BF16");
+                Error::unsupported(format!("{}: {message}", self.path.display()))
+            }
+            None => Error::bad_file(&self.path, format_args!("there is no tensor {name:?}")),
+        })
+    }
+
+    /// [`crate::ErrorKind::Io`] if a file mapped with [`MapMode::Guarded`] was truncated since it was opened.
+    pub fn check(&self) -> Result<()> {
+        self.files.iter().try_for_each(|file| file.check())
+    }
+}
+
+/// Bytes of a tensor of `shape` with elements of `bits` bits; `None` if that is no whole number or no `usize`.
+fn byte_len(shape: &[usize], bits: usize) -> Option<usize> {
+    let elements = shape.iter().try_fold(1usize, |n, &dim| n.checked_mul(dim))?;
+    let bits = elements.checked_mul(bits)?;
+    (bits % 8 == 0).then_some(bits / 8)
 }
