@@ -337,4 +337,57 @@ mod tests {
             assert!(mapped >= 1 && spare < mapped, "OpenBLAS took none of the buffers mapped for it: is SIZE still its size?");
         }
     }
+
+    /// OpenBLAS tries for ever to map its work space. The limit holds for the whole process, so a process of its own has it.
+    #[cfg(engine_openblas)]
+    #[test]
+    fn short_of_address_space_it_says_no_and_later_yes() {
+        const CHILD: &str = "ENGINE_TEST_ADDRESS_SPACE";
+        if std::env::var_os(CHILD).is_none() {
+            let name = "blas::tests::short_of_address_space_it_says_no_and_later_yes";
+            let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+            let mut child = child.args(["--exact", name]).env(CHILD, "1").stdout(std::process::Stdio::null()).spawn().unwrap();
+            let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+            let status = loop {
+                match child.try_wait().unwrap() {
+                    Some(status) => break Some(status),
+                    None if std::time::Instant::now() > deadline => break None,
+                    None => std::thread::sleep(std::time::Duration::from_millis(5)),
+                }
+            };
+            let _ = child.kill();
+            assert!(status.is_some_and(|s| s.success()), "the child ended with {status:?} (None: it hung)");
+            return;
+        }
+        let (m, n, k) = (40, 50, 60);
+        let (w, x, mut y) = (random(1, n * k), random(2, m * k), vec![7.0; m * n]);
+        let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+        let used = pages.split(' ').next().unwrap().parse::<u64>().unwrap() * 4096;
+        let limit = |bytes: u64| {
+            let limit = libc::rlimit { rlim_cur: bytes, rlim_max: libc::RLIM_INFINITY };
+            // SAFETY: the limit is read only.
+            assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit) }, 0);
+        };
+        limit(used + buffers::SIZE as u64 / 2);
+        assert!(!sgemm(matrix(Layout::OutIn, n, k, &w), 0, &x, &mut ColumnsMut::whole(&mut y, m, n)));
+        assert!(y.iter().all(|v| *v == 7.0));
+        // Room for one call, not for two at once: some of them are refused, and none hangs.
+        limit(used + buffers::SIZE as u64 * 3 / 2);
+        assert!(sgemm(matrix(Layout::OutIn, n, k, &w), 0, &x, &mut ColumnsMut::whole(&mut y, m, n)));
+        std::thread::scope(|s| {
+            for _ in 0..3 {
+                s.spawn(|| {
+                    let mut y = vec![7.0; m * n];
+                    for _ in 0..200 {
+                        let done = sgemm(matrix(Layout::OutIn, n, k, &w), 0, &x, &mut ColumnsMut::whole(&mut y, m, n));
+                        if done {
+                            check(matrix(Layout::OutIn, n, k, &w), 0, &x, &y, n, 0..1);
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(buffers::MAPPED.load(std::sync::atomic::Ordering::SeqCst), 1);
+        check(matrix(Layout::OutIn, n, k, &w), 0, &x, &y, n, 0..n);
+    }
 }
