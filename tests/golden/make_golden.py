@@ -13,7 +13,8 @@ The committed files were made with the versions in `versions.json`, which every 
 Every parameter is random: weights, biases, norm weights and biases. Sizes are odd, so that every kernel meets its edges. A case
 is worth nothing if a wrong setting passes it, so each names settings and a wrong value for each (`wrong`), and it is asserted
 that the wrong value moves the logits by more than 1e-3 of the largest, ten times what the Rust test allows. And it is
-asserted that transformers in f64 agrees to 2e-5 of it, so that what the test measures is not the oracle's own rounding.
+asserted that transformers in f64 agrees to 2e-5 of it, so that what the test measures is not the oracle's own rounding;
+`rounding.json` has what it is for each case.
 """
 import copy
 import json
@@ -558,8 +559,16 @@ def make(name):
     size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
     print(f"{name:20} {size >> 10:4} KiB, largest logit {largest:.1f}, f32-f64 {rounding:.0e}, wrong settings move it by",
           ", ".join(f"{k} {v:.0e}" for k, v in moves.items()), flush=True)
+    record("rounding.json", {name: float(f"{rounding:.3g}")})
     weak = {k: v for k, v in moves.items() if v < 1e-3}
     assert not weak, f"{name}: these wrong settings would pass: {weak}"
+
+
+def record(file, entries):
+    """Adds to a JSON table beside this file."""
+    path = HERE / file
+    table = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(dict(sorted({**table, **entries}.items())), indent=1) + "\n")
 
 
 def main():
@@ -570,7 +579,7 @@ def main():
         make(name)
     versions = {"python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__,
                 "safetensors": safetensors.__version__, "numpy": np.__version__}
-    (HERE / "versions.json").write_text(json.dumps(versions, indent=1) + "\n")
+    record("versions.json", versions)
 
 
 if __name__ == "__main__":
