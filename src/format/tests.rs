@@ -1,8 +1,28 @@
 //! The promises in the module's table, each broken on purpose; and hostile files by the thousand.
 #![forbid(unsafe_code)]
 
+mod find;
+mod gguf_files;
+mod hostile;
+mod npy_files;
+mod safetensors_files;
+
 use super::*;
 use std::path::Path;
+
+/// The error's sentence contains each of `parts`.
+#[track_caller]
+fn refused<T>(result: Result<T>, parts: &[&str]) {
+    match result {
+        Ok(_) => panic!("accepted; expected an error with {parts:?}"),
+        Err(error) => assert!(parts.iter().all(|part| error.message().contains(part)), "{error}\nexpected {parts:?}"),
+    }
+}
+
+/// `n` float32s, 0, 1, 2…
+fn floats(n: usize) -> Vec<u8> {
+    (0..n).flat_map(|i| (i as f32).to_le_bytes()).collect()
+}
 
 /// The folder of real models beside this crate, where there is one.
 fn shared(name: &str) -> Option<PathBuf> {

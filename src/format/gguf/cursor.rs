@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::error::{Error, Result};
+use std::fmt::Display;
 use std::path::Path;
 
 /// A place in the file.
@@ -37,7 +38,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// The next `n` bytes, which are `what`.
-    pub(super) fn take(&mut self, n: u64, what: &str) -> Result<&'a [u8]> {
+    pub(super) fn take(&mut self, n: u64, what: impl Display) -> Result<&'a [u8]> {
         let end = usize::try_from(n).ok().and_then(|n| self.at.checked_add(n));
         let taken = end.and_then(|end| self.bytes.get(self.at..end));
         let taken = taken.ok_or_else(|| {
@@ -48,29 +49,29 @@ impl<'a> Cursor<'a> {
         Ok(taken)
     }
 
-    fn array<const N: usize>(&mut self, what: &str) -> Result<[u8; N]> {
+    fn array<const N: usize>(&mut self, what: impl Display) -> Result<[u8; N]> {
         let mut array = [0; N];
         array.copy_from_slice(self.take(N as u64, what)?);
         Ok(array)
     }
 
-    pub(super) fn u32(&mut self, what: &str) -> Result<u32> {
+    pub(super) fn u32(&mut self, what: impl Display) -> Result<u32> {
         self.array(what).map(u32::from_le_bytes)
     }
 
-    pub(super) fn u64(&mut self, what: &str) -> Result<u64> {
+    pub(super) fn u64(&mut self, what: impl Display) -> Result<u64> {
         self.array(what).map(u64::from_le_bytes)
     }
 
     /// A length and as many bytes, unchecked as text.
-    pub(super) fn string_bytes(&mut self, what: &str) -> Result<&'a [u8]> {
-        let len = self.u64(what)?;
+    pub(super) fn string_bytes(&mut self, what: impl Display) -> Result<&'a [u8]> {
+        let len = self.u64(&what)?;
         self.take(len, what)
     }
 
     /// A string of at most `limit` bytes.
-    pub(super) fn string(&mut self, limit: u64, what: &str) -> Result<&'a str> {
-        let bytes = self.string_bytes(what)?;
+    pub(super) fn string(&mut self, limit: u64, what: impl Display) -> Result<&'a str> {
+        let bytes = self.string_bytes(&what)?;
         if bytes.len() as u64 > limit {
             let len = bytes.len();
             return Err(Error::bad_file(self.file, format_args!("{what} has {len} bytes, expected at most {limit}")));

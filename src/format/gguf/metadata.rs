@@ -7,6 +7,7 @@ use super::cursor::Cursor;
 use crate::error::{Error, Result};
 use crate::format::Bytes;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -73,6 +74,16 @@ impl ValueType {
     }
 }
 
+/// A key, for messages.
+#[derive(Clone, Copy)]
+struct Key<'a>(&'a str);
+
+impl fmt::Display for Key<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "metadata key {:?}", self.0)
+    }
+}
+
 /// Where a value lies in the file.
 pub(super) struct Entry {
     value_type: ValueType,
@@ -85,24 +96,24 @@ pub(super) fn read_entries(cursor: &mut Cursor<'_>, count: u64) -> Result<BTreeM
     let mut entries = BTreeMap::new();
     for _ in 0..count {
         let key = cursor.string(MAX_KEY, "a metadata key")?;
-        let value_type = value_type(cursor, key)?;
+        let value_type = value_type(cursor, Key(key))?;
         let entry = Entry { value_type, at: cursor.position() };
-        skip(cursor, value_type, key, 0)?;
+        skip(cursor, value_type, Key(key), 0)?;
         if entries.insert(key.to_string(), entry).is_some() {
-            return Err(Error::bad_file(cursor.file(), format_args!("metadata key {key:?} is there twice")));
+            return Err(Error::bad_file(cursor.file(), format_args!("{} is there twice", Key(key))));
         }
     }
     Ok(entries)
 }
 
-fn value_type(cursor: &mut Cursor<'_>, key: &str) -> Result<ValueType> {
+fn value_type(cursor: &mut Cursor<'_>, key: Key<'_>) -> Result<ValueType> {
     let id = cursor.u32(key)?;
-    let unknown = || Error::bad_file(cursor.file(), format_args!("metadata key {key:?}: unknown value type {id}"));
+    let unknown = || Error::bad_file(cursor.file(), format_args!("{key}: unknown value type {id}"));
     ValueType::by_id(id).ok_or_else(unknown)
 }
 
 /// Walks over one value of the key `key`.
-fn skip(cursor: &mut Cursor<'_>, value_type: ValueType, key: &str, depth: usize) -> Result<()> {
+fn skip(cursor: &mut Cursor<'_>, value_type: ValueType, key: Key<'_>, depth: usize) -> Result<()> {
     match (value_type, value_type.size()) {
         (_, Some(size)) => cursor.take(size, key).map(drop),
         (ValueType::String, _) => cursor.string_bytes(key).map(drop),
@@ -110,9 +121,9 @@ fn skip(cursor: &mut Cursor<'_>, value_type: ValueType, key: &str, depth: usize)
     }
 }
 
-fn skip_array(cursor: &mut Cursor<'_>, key: &str, depth: usize) -> Result<()> {
+fn skip_array(cursor: &mut Cursor<'_>, key: Key<'_>, depth: usize) -> Result<()> {
     if depth == MAX_DEPTH {
-        let message = format_args!("metadata key {key:?}: arrays more than {MAX_DEPTH} deep");
+        let message = format_args!("{key}: arrays more than {MAX_DEPTH} deep");
         return Err(Error::bad_file(cursor.file(), message));
     }
     let (element, count) = array_head(cursor, key)?;
@@ -127,14 +138,14 @@ fn skip_array(cursor: &mut Cursor<'_>, key: &str, depth: usize) -> Result<()> {
 }
 
 /// An array's element type and count, once it is sure that so many can follow.
-fn array_head(cursor: &mut Cursor<'_>, key: &str) -> Result<(ValueType, u64)> {
+fn array_head(cursor: &mut Cursor<'_>, key: Key<'_>) -> Result<(ValueType, u64)> {
     let element = value_type(cursor, key)?;
     let count = cursor.u64(key)?;
     // A string is at least its length, an array at least its type and count.
     let least = element.size().unwrap_or(if element == ValueType::String { 8 } else { 12 });
     if count > cursor.remaining() / least {
         let (name, remaining) = (element.name(), cursor.remaining());
-        let message = format_args!("metadata key {key:?}: {count} elements of {name} cannot be in {remaining} bytes");
+        let message = format_args!("{key}: {count} elements of {name} cannot be in {remaining} bytes");
         return Err(Error::bad_file(cursor.file(), message));
     }
     Ok((element, count))
@@ -171,7 +182,7 @@ impl Metadata {
 
     /// The error for a key that has to be there and is not.
     pub fn missing(&self, key: &str) -> Error {
-        Error::bad_file(&self.file, format_args!("there is no metadata key {key:?}"))
+        Error::bad_file(&self.file, format_args!("{} is not there", Key(key)))
     }
 
     /// A string.
@@ -180,7 +191,7 @@ impl Metadata {
         if entry.value_type != ValueType::String {
             return Err(self.mismatch(key, "a string"));
         }
-        self.cursor(entry.at).string(u64::MAX, key).map(Some)
+        self.cursor(entry.at).string(u64::MAX, Key(key)).map(Some)
     }
 
     /// An integer of any width that is not negative.
@@ -202,17 +213,17 @@ impl Metadata {
         if entry.value_type != ValueType::Bool {
             return Err(self.mismatch(key, "a bool"));
         }
-        match self.cursor(entry.at).take(1, key)? {
+        match self.cursor(entry.at).take(1, Key(key))? {
             [0] => Ok(Some(false)),
             [1] => Ok(Some(true)),
-            other => Err(Error::bad_file(&self.file, format_args!("metadata key {key:?}: {other:?} is not a bool"))),
+            other => Err(Error::bad_file(&self.file, format_args!("{}: {other:?} is not a bool", Key(key)))),
         }
     }
 
     /// An array of strings.
     pub fn str_array(&self, key: &str) -> Result<Option<Vec<&str>>> {
         self.array(key, "an array of strings", |element, cursor| {
-            if element == ValueType::String { cursor.string(u64::MAX, key).map(Some) } else { Ok(None) }
+            if element == ValueType::String { cursor.string(u64::MAX, Key(key)).map(Some) } else { Ok(None) }
         })
     }
 
@@ -243,12 +254,12 @@ impl Metadata {
 
     fn scalar<T>(&self, key: &str, expected: &str, convert: impl Fn(Number) -> Option<T>) -> Result<Option<T>> {
         let Some(entry) = self.entries.get(key) else { return Ok(None) };
-        let number = number(&mut self.cursor(entry.at), entry.value_type, key)?;
+        let number = number(&mut self.cursor(entry.at), entry.value_type, Key(key))?;
         number.and_then(convert).map(Some).ok_or_else(|| self.mismatch(key, expected))
     }
 
     fn numbers<T>(&self, key: &str, expected: &str, convert: impl Fn(Number) -> Option<T>) -> Result<Option<Vec<T>>> {
-        self.array(key, expected, |element, cursor| Ok(number(cursor, element, key)?.and_then(&convert)))
+        self.array(key, expected, |element, cursor| Ok(number(cursor, element, Key(key))?.and_then(&convert)))
     }
 
     /// The array at `key`, each element read by `read`, which gives `None` for what does not belong there.
@@ -263,11 +274,11 @@ impl Metadata {
             return Err(self.mismatch(key, expected));
         }
         let mut cursor = self.cursor(entry.at);
-        let (element, count) = array_head(&mut cursor, key)?;
+        let (element, count) = array_head(&mut cursor, Key(key))?;
         let mut values = Vec::new();
         // The cast is exact: so many elements are in the file.
         let bytes = (count as usize).saturating_mul(size_of::<T>());
-        values.try_reserve_exact(count as usize).map_err(|_| Error::out_of_memory(key, bytes))?;
+        values.try_reserve_exact(count as usize).map_err(|_| Error::out_of_memory(Key(key), bytes))?;
         for _ in 0..count {
             values.push(read(element, &mut cursor)?.ok_or_else(|| self.mismatch(key, expected))?);
         }
@@ -277,7 +288,7 @@ impl Metadata {
     /// The error for a value that is not what was asked for.
     fn mismatch(&self, key: &str, expected: &str) -> Error {
         let found = self.describe(key).unwrap_or_else(|| "nothing readable".into());
-        Error::bad_file(&self.file, format_args!("metadata key {key:?}: expected {expected}, found {found}"))
+        Error::bad_file(&self.file, format_args!("{}: expected {expected}, found {found}", Key(key)))
     }
 
     fn describe(&self, key: &str) -> Option<String> {
@@ -285,10 +296,10 @@ impl Metadata {
         let mut cursor = self.cursor(entry.at);
         Some(match entry.value_type {
             ValueType::Array => {
-                let (element, count) = array_head(&mut cursor, key).ok()?;
+                let (element, count) = array_head(&mut cursor, Key(key)).ok()?;
                 format!("an array of {count} {}", element.name())
             }
-            other => match number(&mut cursor, other, key).ok()? {
+            other => match number(&mut cursor, other, Key(key)).ok()? {
                 Some(Number::Int(n)) => format!("{} {n}", other.name()),
                 Some(Number::Float(n)) => format!("{} {n}", other.name()),
                 None => other.name().to_string(),
@@ -305,7 +316,7 @@ fn as_f32(n: Number) -> Option<f32> {
 }
 
 /// The next number; `None` if `value_type` is not a number's.
-fn number(cursor: &mut Cursor<'_>, value_type: ValueType, key: &str) -> Result<Option<Number>> {
+fn number(cursor: &mut Cursor<'_>, value_type: ValueType, key: Key<'_>) -> Result<Option<Number>> {
     use ValueType::*;
     let Some(size) = value_type.size().filter(|_| value_type != Bool) else { return Ok(None) };
     let mut le = [0u8; 8];
