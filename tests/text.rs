@@ -136,11 +136,11 @@ mod json {
 
     #[test]
     fn long_texts_take_time_in_proportion() {
-        // A quadratic step over 400,000 characters would take minutes.
+        // A quadratic step over 100,000 characters would take minutes.
         let start = std::time::Instant::now();
         for name in ALL {
             let tokenizer = load(&golden(name)).unwrap();
-            let texts = ["a".repeat(400_000), " ".repeat(400_000), "\n".repeat(100_000) + "x", "é\u{301}".repeat(100_000)];
+            let texts = ["a".repeat(100_000), " ".repeat(100_000), "\n".repeat(100_000) + "x", "é\u{301}".repeat(50_000)];
             for text in texts {
                 let ids = tokenizer.encode(&text, true).unwrap();
                 let back = tokenizer.decode(&ids).unwrap();
@@ -276,5 +276,121 @@ fn vocab_txt_decodes_and_says_that_it_cannot_encode() {
         let error = tokenizer.encode("Four", false).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
         assert!(error.message().contains("vocab.txt"), "{error}");
+    }
+}
+
+/// Needs files that are not in the repository.
+mod shared {
+    use super::*;
+    use engine::format::{self, MapMode};
+    use std::time::Instant;
+
+    /// A file beside the repository; says so where it is missing.
+    fn path(name: &str) -> Option<PathBuf> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared").join(name);
+        if !path.exists() {
+            eprintln!("skipped: there is no {}", path.display());
+            return None;
+        }
+        Some(path)
+    }
+
+    fn gguf(path: &Path) -> Result<Tokenizer, Error> {
+        let checkpoint = format::open(path, MapMode::Map).unwrap();
+        Tokenizer::from_gguf(path, checkpoint.metadata.as_ref().unwrap())
+    }
+
+    fn llama2() -> Option<(Tokenizer, PathBuf)> {
+        let path = path("vocab/ggml-vocab-llama-spm.gguf")?;
+        Some((gguf(&path).unwrap(), path))
+    }
+
+    fn beside(path: &Path, suffix: &str) -> String {
+        std::fs::read_to_string(format!("{}{suffix}", path.display())).unwrap()
+    }
+
+    #[test]
+    fn llama_2_texts_become_the_expected_ids() {
+        let Some((tokenizer, path)) = llama2() else { return };
+        let (input, output) = (beside(&path, ".inp"), beside(&path, ".out"));
+        let texts: Vec<&str> = input.split_terminator("\n__ggml_vocab_test__\n").collect();
+        let lines: Vec<&str> = output.lines().collect();
+        assert_eq!(texts.len(), lines.len());
+        for (text, line) in texts.iter().zip(lines) {
+            let expected: Vec<u32> = line.split_whitespace().map(|id| id.parse().unwrap()).collect();
+            assert_eq!(tokenizer.encode(text, false).unwrap(), expected, "{text:?}");
+            assert_eq!(tokenizer.decode(&expected).unwrap(), *text);
+            assert_eq!(streamed(&tokenizer, &expected), *text);
+        }
+        assert_eq!(tokenizer.vocab_size(), 32000);
+        assert_eq!(tokenizer.bos(), Some(1));
+        assert!(tokenizer.is_end(2) && !tokenizer.is_end(1));
+        assert_eq!(tokenizer.encode("", true).unwrap(), [1]);
+        assert_eq!(tokenizer.token_text(278).unwrap(), " the");
+        assert_eq!(tokenizer.token_text(13).unwrap(), "\n");
+    }
+
+    #[test]
+    fn a_megabyte_takes_no_time_to_speak_of() {
+        let Some((tokenizer, path)) = llama2() else { return };
+        let text = beside(&path, ".inp");
+        for text in [text.repeat(1_000_000 / text.len()), "a".repeat(1_000_000), " ".repeat(1_000_000), "日".repeat(333_333)] {
+            let start = Instant::now();
+            let ids = tokenizer.encode(&text, false).unwrap();
+            let encoded = start.elapsed();
+            assert_eq!(tokenizer.decode(&ids).unwrap(), text);
+            println!("{} bytes: encoded in {encoded:?}, decoded in {:?}", text.len(), start.elapsed() - encoded);
+            assert!(encoded.as_secs() < 10, "{encoded:?}"); // quadratic would be hours
+        }
+    }
+
+    #[test]
+    fn other_kinds_of_gguf_vocabulary_are_refused_by_name() {
+        for name in ["vocab/ggml-vocab-gpt-2.gguf", "vocab/ggml-vocab-llama-bpe.gguf"] {
+            let Some(path) = path(name) else { return };
+            let error = gguf(&path).err().unwrap();
+            assert_eq!(error.kind(), ErrorKind::Unsupported);
+            assert!(error.message().contains("\"gpt2\"") && error.message().contains(name), "{error}");
+        }
+    }
+
+    /// The same model as GGUF and as tokenizer.json.
+    #[cfg(feature = "tokenizers")]
+    #[test]
+    fn stories260k_is_the_same_in_both_formats() {
+        let (Some(dir), Some(file)) = (path("models/stories260k/hf"), path("models/stories260k/stories260k-f16.gguf")) else {
+            return;
+        };
+        let (json, gguf) = (load(&dir).unwrap(), gguf(&file).unwrap());
+        assert_eq!(json.vocab_size(), gguf.vocab_size());
+        assert_eq!((json.bos(), gguf.bos()), (Some(1), Some(1)));
+        let mut random = Random(11);
+        let mut texts: Vec<String> = Vec::new();
+        let cases: Value = serde_json::from_slice(&std::fs::read(golden("llama2/cases.json")).unwrap()).unwrap();
+        texts.extend(cases["encode"].as_array().unwrap().iter().map(|case| case[0].as_str().unwrap().to_owned()));
+        let words = [
+            "Once", "upon", " ", "  ", "a", "time", ",", "Lily", "the", "é", "日", "\n", "<s>", "</s>", "<unk>", "ked", "▁",
+            "very",
+        ];
+        for _ in 0..3000 {
+            texts.push((0..random.below(25)).map(|_| words[random.below(words.len())]).collect());
+            texts.push((0..random.below(25)).map(|_| char::from(97 + random.below(26) as u8)).collect());
+        }
+        for text in &texts {
+            for special in [false, true] {
+                let ids = json.encode(text, special).unwrap();
+                assert_eq!(gguf.encode(text, special).unwrap(), ids, "{text:?}");
+                assert_eq!(gguf.decode(&ids).unwrap(), json.decode(&ids).unwrap(), "{text:?}");
+            }
+        }
+        for _ in 0..3000 {
+            let ids: Vec<u32> = (0..random.below(20)).map(|_| random.below(512) as u32).collect();
+            assert_eq!(gguf.decode(&ids).unwrap(), json.decode(&ids).unwrap(), "{ids:?}");
+            assert_eq!(streamed(&gguf, &ids), json.decode(&ids).unwrap(), "{ids:?}");
+        }
+        for id in 0..512 {
+            assert_eq!(gguf.token_text(id).unwrap(), json.token_text(id).unwrap());
+            assert_eq!(gguf.is_end(id), json.is_end(id));
+        }
     }
 }

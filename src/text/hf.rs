@@ -79,12 +79,12 @@ fn build(mut tokenizer: Crate, path: &Path) -> Result<(Encoder, Vocab)> {
     // What belongs to training and batches must not touch a text.
     guarded(path, "clear the truncation", || tokenizer.with_truncation(None).map(|_| ()))?;
     tokenizer.with_padding(None);
-    if let ModelWrapper::BPE(bpe) = tokenizer.get_model() {
-        if bpe.dropout.is_some() {
-            let mut bpe = bpe.clone();
-            bpe.dropout = None;
-            tokenizer.with_model(bpe);
-        }
+    if let ModelWrapper::BPE(bpe) = tokenizer.get_model()
+        && bpe.dropout.is_some()
+    {
+        let mut bpe = bpe.clone();
+        bpe.dropout = None;
+        tokenizer.with_model(bpe);
     }
     hf_audit::normalizer(&json(serde_json::to_value(tokenizer.get_normalizer()))?).map_err(bad)?;
     hf_audit::post_processor(&json(serde_json::to_value(tokenizer.get_post_processor()))?).map_err(bad)?;

@@ -3,7 +3,7 @@
 //! | file | subject |
 //! |---|---|
 //! | `hf` | `tokenizer.json`: encoding by the `tokenizers` crate, decoding by the table below |
-//! | `spm` | SentencePiece BPE from GGUF metadata |
+//! | `spm`, `gguf_spm` | SentencePiece BPE, and its keys in GGUF metadata |
 //! | `vocab_txt` | DirkTensor's `vocab.txt`, which only decodes |
 //! | `vocab`, `decoder` | what every token stands for, and text from tokens one by one: the same for all kinds |
 //! | `files` | the small files of a model directory, and which tokens begin and end a text |
@@ -13,6 +13,7 @@
 mod byte_level;
 mod decoder;
 mod files;
+mod gguf_spm;
 #[cfg(feature = "tokenizers")]
 mod hf;
 #[cfg(feature = "tokenizers")]
@@ -95,10 +96,11 @@ impl Tokenizer {
         Ok(None)
     }
 
-    /// From GGUF metadata; `path` is for messages.
+    /// From GGUF metadata (`tokenizer.ggml.model` "llama", which is SentencePiece BPE); `path` is for messages.
     pub fn from_gguf(path: &Path, metadata: &gguf::Metadata) -> Result<Self> {
-        let _ = metadata;
-        Err(Error::unsupported(format!("{}: no tokenizer", path.display())))
+        let (source, ends) = gguf_spm::read(path, metadata)?;
+        let (encoder, vocab) = spm::Encoder::new(&source).map_err(|e| e.context(path.display()))?;
+        Ok(Self { vocab, encoder: Encoder::Spm(Box::new(encoder)), bos: source.bos, ends })
     }
 
     /// Ids of `text`. Special tokens that the model puts around a text (BOS…) are added with `add_special`. Where the text

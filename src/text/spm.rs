@@ -6,9 +6,10 @@
 #![forbid(unsafe_code)]
 
 use super::vocab::{MAX_VOCAB, Piece, Rules, Start, Vocab, byte_token};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BinaryHeap, HashMap};
+use std::ops::Range;
 
 /// What is written for a space inside pieces.
 const SPACE: char = '\u{2581}';
@@ -69,7 +70,7 @@ impl Encoder {
         seen.try_reserve(source.pieces.len()).map_err(failed)?;
         for (id, ((piece, score), kind)) in (0u32..).zip(source.pieces.iter().zip(&source.scores).zip(&source.types)) {
             if let Some(other) = seen.insert(*piece, id) {
-                return Err(Error::unsupported(format!("tokens {other} and {id} have the same piece {piece:?}")));
+                return Err(bad(format!("tokens {other} and {id} have the same piece {piece:?}")));
             }
             vocab.set(id, encoder.add(id, piece, *score, *kind)?)?;
         }
@@ -81,12 +82,12 @@ impl Encoder {
     fn add(&mut self, id: u32, piece: &str, score: f32, kind: i32) -> Result<Piece> {
         match kind {
             6 => {
-                let byte = byte_token(piece)
-                    .ok_or_else(|| Error::unsupported(format!("byte token {id}: expected `<0xHH>`, found {piece:?}")))?;
-                if let Some(place) = self.bytes.get_mut(usize::from(byte)) {
-                    *place = Some(id);
+                let byte =
+                    byte_token(piece).ok_or_else(|| bad(format!("byte token {id}: expected `<0xHH>`, found {piece:?}")))?;
+                match self.bytes.get_mut(usize::from(byte)).and_then(|place| place.replace(id)) {
+                    Some(other) => Err(bad(format!("byte token {id}, {piece:?}, is the same byte as token {other}"))),
+                    None => Ok(Piece::Byte(byte)),
                 }
-                Ok(Piece::Byte(byte))
             }
             2..=4 => {
                 self.whole.add(piece, id);
@@ -132,10 +133,24 @@ impl Encoder {
             escaped.push(SPACE);
         }
         escaped.extend(part.chars().map(|c| if c == ' ' { SPACE } else { c }));
+        // Where in `ids` a word was encoded before: texts repeat themselves.
+        let mut known: HashMap<&str, Range<usize>> = HashMap::new();
         let mut rest = escaped.as_str();
         while !rest.is_empty() {
             let (word, after) = if self.words_apart { first_word(rest) } else { (rest, "") };
-            self.encode_word(word, work, ids)?;
+            let from = ids.len();
+            match known.get(word) {
+                Some(before) => {
+                    reserve(ids, before.len())?;
+                    ids.extend_from_within(before.clone());
+                }
+                None => {
+                    self.encode_word(word, work, ids)?;
+                    if known.len() < KNOWN_WORDS {
+                        known.insert(word, from..ids.len());
+                    }
+                }
+            }
             rest = after;
         }
         Ok(())
@@ -144,31 +159,28 @@ impl Encoder {
     /// Joins the characters of `word` and appends the ids.
     fn encode_word(&self, word: &str, work: &mut Work, ids: &mut Vec<u32>) -> Result<()> {
         work.begin(word)?;
-        for left in 1..work.symbols.len() {
-            self.offer(word, work, left - 1);
+        for left in 0..work.symbols.len() {
+            self.offer(word, work, left as u32);
         }
         while let Some(join) = work.joins.pop() {
-            if work.apply(&join) {
-                let previous = work.symbols.get(join.left.0).and_then(|symbol| symbol.previous);
-                if let Some(previous) = previous {
-                    self.offer(word, work, previous);
-                }
+            if let Some(previous) = work.apply(&join) {
+                self.offer(word, work, previous);
                 self.offer(word, work, join.left.0);
             }
         }
-        let failed = |_| Error::out_of_memory("the tokens", word.len().saturating_mul(4));
-        ids.try_reserve(word.len()).map_err(failed)?;
+        reserve(ids, word.len())?;
         for symbol in work.symbols.iter().filter(|symbol| symbol.start < symbol.end) {
-            self.emit(word.get(symbol.start..symbol.end).unwrap_or_default(), ids)?;
+            self.emit(word.get(symbol.start as usize..symbol.end as usize).unwrap_or_default(), ids)?;
         }
         Ok(())
     }
 
     /// Puts the join of symbol `left` with its right neighbour into the queue, if it makes a piece.
-    fn offer(&self, word: &str, work: &mut Work, left: usize) {
-        let Some(first) = work.symbols.get(left) else { return };
-        let Some(second) = first.next.and_then(|next| work.symbols.get(next)) else { return };
-        let Some((_, score)) = word.get(first.start..second.end).and_then(|text| self.pieces.get(text)) else { return };
+    fn offer(&self, word: &str, work: &mut Work, left: u32) {
+        let Some((first, second)) = work.pair(left) else { return };
+        let Some((_, score)) = word.get(first.start as usize..second.end as usize).and_then(|text| self.pieces.get(text)) else {
+            return;
+        };
         work.joins.push(Join { score: Score(*score), left: Reverse(left), end: second.end });
     }
 
@@ -192,26 +204,37 @@ impl Encoder {
     }
 }
 
+/// Words that are looked up rather than encoded again; a bound on the memory for them.
+const KNOWN_WORDS: usize = 1 << 14;
+
+fn reserve(ids: &mut Vec<u32>, more: usize) -> Result<()> {
+    ids.try_reserve(more).map_err(|_| Error::out_of_memory("the tokens", more.saturating_mul(4)))
+}
+
+fn bad(message: String) -> Error {
+    Error::new(ErrorKind::BadFile, message)
+}
+
 /// What the tables built from `source` rely on.
 fn check(source: &Source) -> Result<()> {
     let n = source.pieces.len();
     if n == 0 || n > MAX_VOCAB {
-        return Err(Error::unsupported(format!("{n} tokens: expected 1 to {MAX_VOCAB}")));
+        return Err(bad(format!("{n} tokens: expected 1 to {MAX_VOCAB}")));
     }
     for (what, found) in [("scores", source.scores.len()), ("token types", source.types.len())] {
         if found != n {
-            return Err(Error::unsupported(format!("{found} {what} for {n} tokens")));
+            return Err(bad(format!("{found} {what} for {n} tokens")));
         }
     }
     if let Some(at) = source.scores.iter().position(|score| !score.is_finite()) {
-        return Err(Error::unsupported(format!("the score of token {at} is not a finite number")));
+        return Err(bad(format!("the score of token {at} is not a finite number")));
     }
     if let Some((at, kind)) = source.types.iter().enumerate().find(|(_, kind)| !(1..=6).contains(*kind)) {
-        return Err(Error::unsupported(format!("the type of token {at} is {kind}, expected 1 to 6")));
+        return Err(bad(format!("the type of token {at} is {kind}, expected 1 to 6")));
     }
     for (what, id) in [("begin", source.bos), ("end", source.eos), ("unknown", source.unknown)] {
         if let Some(id) = id.filter(|id| *id as usize >= n) {
-            return Err(Error::unsupported(format!("the {what} token is {id}, outside the vocabulary of {n} tokens")));
+            return Err(bad(format!("the {what} token is {id}, outside the vocabulary of {n} tokens")));
         }
     }
     Ok(())
@@ -224,21 +247,24 @@ fn first_word(text: &str) -> (&str, &str) {
     text.split_at_checked(end).unwrap_or((text, ""))
 }
 
-/// A part of the word; joined symbols are the left one, grown, and the right one, emptied.
+/// A part of the word. Joining two makes the left one longer and the right one empty. 32 bits, for a long word's speed.
 #[derive(Clone, Copy, Debug)]
 struct Symbol {
-    start: usize,
-    end: usize,
-    previous: Option<usize>,
-    next: Option<usize>,
+    start: u32,
+    end: u32,
+    /// Neighbours; [`NO_SYMBOL`] at the ends.
+    previous: u32,
+    next: u32,
 }
 
-/// A join that was possible when it was queued.
+const NO_SYMBOL: u32 = u32::MAX;
+
+/// A join that was possible when it was queued. The highest score goes first, then the leftmost.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Join {
     score: Score,
-    left: Reverse<usize>,
-    end: usize,
+    left: Reverse<u32>,
+    end: u32,
 }
 
 /// A finite score.
@@ -275,37 +301,47 @@ impl Work {
     fn begin(&mut self, word: &str) -> Result<()> {
         self.symbols.clear();
         self.joins.clear();
+        if word.len() >= NO_SYMBOL as usize {
+            return Err(Error::unsupported(format!("a text of {} bytes cannot be encoded at once", word.len())));
+        }
         let count = word.chars().count();
-        let size = count.saturating_mul(size_of::<Symbol>() + 2 * size_of::<Join>());
-        self.symbols.try_reserve(count).map_err(|_| Error::out_of_memory("the text's symbols", size))?;
-        // A join is queued for each pair at first and two for each join made: at most three for each symbol, and one is popped first.
-        self.joins.try_reserve(count.saturating_mul(2)).map_err(|_| Error::out_of_memory("the text's symbols", size))?;
-        for (at, (start, c)) in word.char_indices().enumerate() {
-            let next = Some(at + 1).filter(|next| *next < count);
-            self.symbols.push(Symbol { start, end: start + c.len_utf8(), previous: at.checked_sub(1), next });
+        let failed =
+            |_| Error::out_of_memory("the text's symbols", count.saturating_mul(size_of::<Symbol>() + 2 * size_of::<Join>()));
+        self.symbols.try_reserve(count).map_err(failed)?;
+        // One join for each pair at first; each join made takes one out and puts at most two in.
+        self.joins.try_reserve(count.saturating_mul(2)).map_err(failed)?;
+        let mut start = 0;
+        for (at, c) in (0..count as u32).zip(word.chars()) {
+            let end = start + c.len_utf8() as u32;
+            self.symbols.push(Symbol { start, end, previous: at.wrapping_sub(1), next: at + 1 });
+            start = end;
+        }
+        if let Some(last) = self.symbols.last_mut() {
+            last.next = NO_SYMBOL;
         }
         Ok(())
     }
 
-    /// Makes the join, unless one of its two symbols has changed since it was queued.
-    fn apply(&mut self, join: &Join) -> bool {
+    /// Symbol `left` and its right neighbour.
+    fn pair(&self, left: u32) -> Option<(Symbol, Symbol)> {
+        let first = self.symbols.get(left as usize)?;
+        Some((*first, *self.symbols.get(first.next as usize)?))
+    }
+
+    /// Makes the join and gives the symbol before it; `None` if one of the two symbols has changed since it was queued.
+    fn apply(&mut self, join: &Join) -> Option<u32> {
         let left = join.left.0;
-        let Some(first) = self.symbols.get(left).copied() else { return false };
-        let Some(right) = first.next else { return false };
-        let Some(second) = self.symbols.get(right).copied() else { return false };
+        let (first, second) = self.pair(left)?;
         if first.start == first.end || second.end != join.end {
-            return false;
+            return None;
         }
-        if let Some(symbol) = self.symbols.get_mut(left) {
-            (symbol.end, symbol.next) = (second.end, second.next);
+        *self.symbols.get_mut(left as usize)? = Symbol { end: second.end, next: second.next, ..first };
+        let emptied = self.symbols.get_mut(first.next as usize)?;
+        emptied.start = emptied.end;
+        if let Some(after) = self.symbols.get_mut(second.next as usize) {
+            after.previous = left;
         }
-        if let Some(symbol) = self.symbols.get_mut(right) {
-            symbol.start = symbol.end;
-        }
-        if let Some(symbol) = second.next.and_then(|next| self.symbols.get_mut(next)) {
-            symbol.previous = Some(left);
-        }
-        true
+        Some(first.previous)
     }
 }
 
@@ -345,5 +381,133 @@ impl Whole {
             }
         }
         (text, None, "")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 256 byte tokens after `<unk>`, `<s>`, `</s>`, then `pieces` with falling scores.
+    fn source<'a>(bytes: &'a [String], pieces: &[&'a str]) -> Source<'a> {
+        let mut all = vec!["<unk>", "<s>", "</s>"];
+        all.extend(bytes.iter().map(String::as_str));
+        let mut types = vec![2, 3, 3];
+        types.resize(all.len(), 6);
+        all.extend(pieces);
+        types.resize(all.len(), 1);
+        let scores = (0..all.len()).map(|id| -(id as f32)).collect();
+        let (bos, eos, unknown) = (Some(1), Some(2), Some(0));
+        Source { pieces: all, scores, types, bos, eos, unknown, add_bos: true, add_eos: false, add_space_prefix: true }
+    }
+
+    fn byte_tokens() -> Vec<String> {
+        (0..=255).map(|byte| format!("<0x{byte:02X}>")).collect()
+    }
+
+    /// The spellings of the tokens of `text`.
+    fn spelled(source: &Source, text: &str) -> String {
+        let (encoder, _) = Encoder::new(source).unwrap();
+        let ids = encoder.encode(text, false).unwrap();
+        ids.iter().map(|id| source.pieces[*id as usize]).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn the_best_pair_first_and_the_leftmost_of_equals() {
+        let bytes = byte_tokens();
+        let source = source(&bytes, &["bc", "ab", "aa", "abc", "a", "b", "c", "\u{2581}"]);
+        assert_eq!(spelled(&source, "abcbc"), "\u{2581} abc bc");
+        assert_eq!(spelled(&source, "aab"), "\u{2581} a ab");
+        assert_eq!(spelled(&source, "aaaaa"), "\u{2581} aa aa a");
+        assert_eq!(spelled(&source, "abd"), "\u{2581} ab <0x64>");
+        assert_eq!(spelled(&source, "é"), "\u{2581} <0xC3> <0xA9>");
+        assert_eq!(spelled(&source, ""), "");
+        assert_eq!(spelled(&source, " "), "\u{2581} \u{2581}");
+    }
+
+    #[test]
+    fn words_apart_or_not_is_the_same() {
+        let bytes = byte_tokens();
+        let mut source = source(&bytes, &["\u{2581}a", "ab", "\u{2581}\u{2581}", "a", "b", "\u{2581}"]);
+        let (mut encoder, _) = Encoder::new(&source).unwrap();
+        assert!(encoder.words_apart);
+        let texts = ["ab  ab a   b", "   ", "a b\u{2581}a b ", "b b b  b"];
+        let apart: Vec<_> = texts.iter().map(|text| encoder.encode(text, false).unwrap()).collect();
+        encoder.words_apart = false;
+        let together: Vec<_> = texts.iter().map(|text| encoder.encode(text, false).unwrap()).collect();
+        assert_eq!(apart, together);
+        source.pieces[261] = "b\u{2581}a";
+        assert!(!Encoder::new(&source).unwrap().0.words_apart);
+        assert_eq!(spelled(&source, "b a"), "\u{2581} b\u{2581}a");
+    }
+
+    #[test]
+    fn whole_tokens_are_found_by_their_spelling() {
+        let bytes = byte_tokens();
+        let mut source = source(&bytes, &["\u{2581}", "a", "<s", "<user>", "<user>>", "\u{2581}\u{2581}\u{2581}"]);
+        for at in 262..source.types.len() {
+            source.types[at] = 4;
+        }
+        assert_eq!(spelled(&source, "a<s>a"), "\u{2581} a <s> \u{2581} a");
+        assert_eq!(spelled(&source, "<user>>a<user><unk>"), "<user>> \u{2581} a <user> <unk>");
+        assert_eq!(spelled(&source, "a   "), "\u{2581} a \u{2581}\u{2581}\u{2581}");
+        source.add_space_prefix = false;
+        assert_eq!(spelled(&source, "a<s>a a"), "a <s> a \u{2581} a");
+        source.add_eos = true;
+        let (encoder, _) = Encoder::new(&source).unwrap();
+        assert_eq!(encoder.encode("a", true).unwrap(), [1, 260, 2]);
+        assert_eq!(encoder.encode("", true).unwrap(), [1, 2]);
+    }
+
+    #[test]
+    fn without_byte_tokens_there_is_the_unknown_token() {
+        let mut source = source(&[], &["\u{2581}", "a"]);
+        assert_eq!(spelled(&source, "aé日"), "\u{2581} a <unk> <unk>");
+        source.unknown = None;
+        let error = Encoder::new(&source).unwrap().0.encode("é", false).unwrap_err();
+        assert!(error.message().contains('é'), "{error}");
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_vocabulary_is_said() {
+        let bytes = byte_tokens();
+        let good = source(&bytes, &["\u{2581}", "a"]);
+        let refuse = |change: &dyn Fn(&mut Source), part: &str| {
+            let mut source = good.clone();
+            change(&mut source);
+            let error = Encoder::new(&source).map(|_| ()).unwrap_err();
+            assert!(error.message().contains(part), "{error}");
+        };
+        refuse(&|s| s.scores.truncate(5), "5 scores for 261 tokens");
+        refuse(&|s| s.types.push(1), "262 token types for 261 tokens");
+        refuse(&|s| s.scores[7] = f32::NAN, "score of token 7");
+        refuse(&|s| s.types[7] = 0, "type of token 7 is 0");
+        refuse(&|s| s.pieces[260] = "\u{2581}", "tokens 259 and 260 have the same piece");
+        refuse(&|s| s.pieces[7] = "<0x-1>", "byte token 7: expected `<0xHH>`");
+        refuse(&|s| s.pieces[7] = "<0xff>", "byte token");
+        refuse(&|s| s.bos = Some(261), "the begin token is 261");
+        refuse(&|s| *s = Source { pieces: vec![], scores: vec![], types: vec![], ..s.clone() }, "0 tokens");
+    }
+
+    /// The merges of a tokenizer.json that was converted from a SentencePiece model are that model's joins.
+    #[test]
+    fn encodes_as_the_converted_tokenizer_does() {
+        let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/text/llama2");
+        let read = |file: &str| -> serde_json::Value { serde_json::from_slice(&std::fs::read(dir.join(file)).unwrap()).unwrap() };
+        let spec = read("tokenizer.json");
+        let vocab = spec["model"]["vocab"].as_object().unwrap();
+        let mut pieces = vec![""; vocab.len()];
+        for (piece, id) in vocab {
+            pieces[id.as_u64().unwrap() as usize] = piece;
+        }
+        let bytes = byte_tokens();
+        let source = source(&bytes, &pieces[259..]);
+        assert_eq!(source.pieces, pieces);
+        let (encoder, _) = Encoder::new(&source).unwrap();
+        for case in read("cases.json")["encode"].as_array().unwrap() {
+            let text = case[0].as_str().unwrap();
+            let expected: Vec<u32> = case[1].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect();
+            assert_eq!(encoder.encode(text, false).unwrap(), expected, "{text:?}");
+        }
     }
 }
