@@ -1,2 +1,73 @@
-//! Linear, attention, RoPE, norms, activations: agnostic of any model.
+//! Linear, attention, RoPE, norms: agnostic of any model. An op takes a [`Ctx`] (kernels, pool, scratch), slices with their
+//! shapes, and writes its output; parallel ops share out whole outputs, so no result depends on the number of threads.
 #![forbid(unsafe_code)]
+
+pub mod attention;
+pub mod elementwise;
+pub mod linear;
+pub mod rope;
+
+use crate::error::{Error, Result};
+use crate::kernels::Kernels;
+use crate::threads::Pool;
+
+/// Up to this many tokens in one call of step take the few-token path, more take the prefill path. Within each path an
+/// output's bits depend only on its own sequence; between the two the order of summation may differ.
+pub const FEW_TOKENS: usize = 16;
+
+/// How many tokens a sequence feeds in this call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    /// Up to [`FEW_TOKENS`]: matrix-vector kernels.
+    Few,
+    /// More: matrix-matrix products.
+    Many,
+}
+
+impl Path {
+    /// The path for `n_tokens` tokens fed in one call.
+    pub fn for_tokens(n_tokens: usize) -> Self {
+        if n_tokens <= FEW_TOKENS { Path::Few } else { Path::Many }
+    }
+}
+
+/// One thread's scratch; each vector is grown by [`Worker::reserve`] before a step and never inside an op.
+#[derive(Default)]
+pub struct Worker {
+    /// A panel of weights as f32.
+    panel: Vec<f32>,
+    /// Scores and scaled queries of one attention task.
+    attention: Vec<f32>,
+    /// One row: the input of a norm whose output takes its place.
+    row: Vec<f32>,
+}
+
+impl Worker {
+    /// Makes room for a weight panel, an attention task and a row of these many elements.
+    pub fn reserve(&mut self, panel: usize, attention: usize, row: usize) -> Result<()> {
+        grow(&mut self.panel, panel, "weight panel")?;
+        grow(&mut self.attention, attention, "attention scratch")?;
+        grow(&mut self.row, row, "row scratch")
+    }
+}
+
+/// Lengthens `v` to at least `len`; fallible, never shrinks.
+pub fn grow(v: &mut Vec<f32>, len: usize, what: &str) -> Result<()> {
+    if let Some(more) = len.checked_sub(v.len()) {
+        v.try_reserve_exact(more).map_err(|_| Error::out_of_memory(what, len.saturating_mul(size_of::<f32>())))?;
+        v.resize(len, 0.0);
+    }
+    Ok(())
+}
+
+/// What every op needs.
+pub struct Ctx<'a> {
+    /// The kernel table.
+    pub kernels: &'static Kernels,
+    /// The pool.
+    pub pool: &'a Pool,
+    /// A scratch for each of the pool's threads.
+    pub workers: &'a mut [Worker],
+    /// Which path this call takes.
+    pub path: Path,
+}

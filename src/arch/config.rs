@@ -1,0 +1,171 @@
+//! Typed reading of `config.json` and of GGUF metadata, with errors that name the key.
+#![forbid(unsafe_code)]
+
+use crate::error::{Error, Result};
+use crate::format::gguf::Metadata;
+use crate::ops::elementwise::Activation;
+use serde_json::Value;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+
+/// An object of `config.json`. A key that is `null` counts as missing.
+pub struct Config<'a> {
+    path: PathBuf,
+    /// Dotted name of this object inside the file, with a trailing dot; empty at the top.
+    at: String,
+    object: &'a serde_json::Map<String, Value>,
+}
+
+impl<'a> Config<'a> {
+    /// The file at `path` holds `value`.
+    pub fn new(path: &Path, value: &'a Value) -> Result<Self> {
+        match value {
+            Value::Object(object) => Ok(Config { path: path.to_owned(), at: String::new(), object }),
+            _ => Err(Error::bad_file(path, "expected a JSON object at the top")),
+        }
+    }
+
+    fn get<T>(&self, key: &str, expected: &str, read: impl Fn(&'a Value) -> Option<T>) -> Result<Option<T>> {
+        match self.object.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => match read(value) {
+                Some(v) => Ok(Some(v)),
+                None => {
+                    let found: String = value.to_string().chars().take(60).collect();
+                    Err(Error::bad_file(&self.path, format!("{}{key} is {found}; expected {expected}", self.at)))
+                }
+            },
+        }
+    }
+
+    fn need<T>(&self, key: &str, value: Option<T>) -> Result<T> {
+        value.ok_or_else(|| Error::bad_file(&self.path, format!("{}{key} is missing", self.at)))
+    }
+
+    /// A text.
+    pub fn str(&self, key: &str) -> Result<Option<&'a str>> {
+        self.get(key, "a text", Value::as_str)
+    }
+    /// A whole number >= 0.
+    pub fn usize(&self, key: &str) -> Result<Option<usize>> {
+        self.get(key, "a whole number >= 0", |v| usize::try_from(v.as_u64()?).ok())
+    }
+    /// A number.
+    pub fn f64(&self, key: &str) -> Result<Option<f64>> {
+        self.get(key, "a number", Value::as_f64)
+    }
+    /// A truth value.
+    pub fn bool(&self, key: &str) -> Result<Option<bool>> {
+        self.get(key, "true or false", Value::as_bool)
+    }
+    /// A nested object.
+    pub fn object(&self, key: &str) -> Result<Option<Config<'a>>> {
+        let object = self.get(key, "an object", Value::as_object)?;
+        Ok(object.map(|object| Config { path: self.path.clone(), at: format!("{}{key}.", self.at), object }))
+    }
+    /// A whole number that must be there.
+    pub fn need_usize(&self, key: &str) -> Result<usize> {
+        self.need(key, self.usize(key)?)
+    }
+    /// A number that must be there.
+    pub fn need_f64(&self, key: &str) -> Result<f64> {
+        self.need(key, self.f64(key)?)
+    }
+    /// An activation by transformers' name.
+    pub fn activation(&self, key: &str, default: &str) -> Result<Activation> {
+        let name = self.str(key)?.unwrap_or(default);
+        Ok(match name {
+            "silu" | "swish" => Activation::Silu,
+            "gelu" => Activation::Gelu,
+            "gelu_new" | "gelu_pytorch_tanh" => Activation::GeluTanh,
+            "relu" => Activation::Relu,
+            _ => return Err(self.unsupported(key, format_args!("\"{name}\""))),
+        })
+    }
+
+    /// The error for a value that this version cannot serve.
+    pub fn unsupported(&self, key: &str, value: impl Display) -> Error {
+        Error::unsupported(format!("{}: {}{key} = {value} is not supported", self.path.display(), self.at))
+    }
+
+    /// Refuses an option whose value is not the one we implement.
+    pub fn only(&self, key: &str, supported: bool) -> Result<()> {
+        match self.bool(key)? {
+            Some(value) if value != supported => Err(self.unsupported(key, value)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses checkpoints whose weights are packed by a quantisation method.
+    pub fn refuse_quantized(&self) -> Result<()> {
+        match self.object("quantization_config")? {
+            None => Ok(()),
+            Some(q) => {
+                let method = q.str("quant_method")?.unwrap_or("unnamed");
+                Err(self.unsupported("quantization_config.quant_method", format_args!("\"{method}\"")))
+            }
+        }
+    }
+}
+
+/// GGUF metadata of one architecture: keys are given without its name ("block_count" for "llama.block_count").
+pub struct Meta<'a> {
+    path: &'a Path,
+    metadata: &'a Metadata,
+    architecture: &'a str,
+    /// Rows of the token embedding.
+    pub vocab_size: usize,
+}
+
+impl<'a> Meta<'a> {
+    /// The metadata of the file at `path`, whose token embedding has `vocab_size` rows.
+    pub fn new(path: &'a Path, metadata: &'a Metadata, architecture: &'a str, vocab_size: usize) -> Result<Self> {
+        let meta = Meta { path, metadata, architecture, vocab_size };
+        match metadata.array_len("tokenizer.ggml.tokens")? {
+            Some(n) if n != vocab_size => {
+                let message = format!("tokenizer.ggml.tokens has {n} entries but the embedding has {vocab_size} rows");
+                Err(Error::bad_file(path, message))
+            }
+            _ => Ok(meta),
+        }
+    }
+
+    fn key(&self, key: &str) -> String {
+        format!("{}.{key}", self.architecture)
+    }
+
+    /// A sentence about a key: file, full key, `what`.
+    pub fn name(&self, key: &str, what: &str) -> String {
+        format!("{}: metadata key {} {what}", self.path.display(), self.key(key))
+    }
+
+    fn need<T>(&self, key: &str, value: Option<T>) -> Result<T> {
+        value.ok_or_else(|| Error::new(crate::ErrorKind::BadFile, self.name(key, "is missing")))
+    }
+
+    /// A text.
+    pub fn str(&self, key: &str) -> Result<Option<&'a str>> {
+        self.metadata.get_str(&self.key(key))
+    }
+    /// A whole number.
+    pub fn usize(&self, key: &str) -> Result<Option<usize>> {
+        match self.metadata.get_u64(&self.key(key))? {
+            None => Ok(None),
+            Some(n) => usize::try_from(n)
+                .map(Some)
+                .map_err(|_| Error::new(crate::ErrorKind::BadFile, self.name(key, &format!("is {n}, too large")))),
+        }
+    }
+    /// A number.
+    pub fn f64(&self, key: &str) -> Result<Option<f64>> {
+        self.metadata.get_f64(&self.key(key))
+    }
+    /// A whole number that must be there.
+    pub fn need_usize(&self, key: &str) -> Result<usize> {
+        self.need(key, self.usize(key)?)
+    }
+    /// A number that must be there.
+    pub fn need_f64(&self, key: &str) -> Result<f64> {
+        self.need(key, self.f64(key)?)
+    }
+}

@@ -1,0 +1,210 @@
+//! [`Cache`]: one sequence.
+#![forbid(unsafe_code)]
+
+use super::Model;
+use super::forward::{Logits, MAX_CHUNK, Pass, Scratch, forward};
+use super::kv::{KvBlocks, KvShape};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::DType;
+use crate::ops::Path;
+use crate::ops::attention::Heads;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Element type of the KV cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KvType {
+    /// f32.
+    #[default]
+    F32,
+    /// binary16.
+    F16,
+    /// bfloat16.
+    Bf16,
+}
+
+impl KvType {
+    fn dtype(self) -> DType {
+        match self {
+            KvType::F32 => DType::F32,
+            KvType::F16 => DType::F16,
+            KvType::Bf16 => DType::Bf16,
+        }
+    }
+}
+
+/// How to make a cache.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CacheOptions {
+    /// Most tokens the cache may hold; 0: the model's context length. More than that is an error.
+    pub max_tokens: usize,
+    /// Element type of keys and values.
+    pub kv_type: KvType,
+}
+
+/// Asks a step that is running on another thread to stop; see [`Cache::canceller`].
+#[derive(Clone)]
+pub struct Canceller(Arc<AtomicBool>);
+
+impl Canceller {
+    /// The step now running, or the next one if none is, ends with [`ErrorKind::Cancelled`].
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// One sequence: its keys and values, its position, its scratch. Holds its model alive.
+pub struct Cache {
+    model: Arc<Model>,
+    max_tokens: usize,
+    heads: Heads,
+    len: usize,
+    kv: KvBlocks,
+    scratch: Scratch,
+    cancel: Arc<AtomicBool>,
+}
+
+impl Cache {
+    pub(super) fn new(model: &Arc<Model>, options: &CacheOptions) -> Result<Self> {
+        let spec = &model.spec;
+        let max_tokens = match options.max_tokens {
+            0 => spec.context_length,
+            n if n > spec.context_length => {
+                let context = spec.context_length;
+                return Err(Error::bad_argument(format!("max_tokens is {n} but the model's context length is {context}")));
+            }
+            n => n,
+        };
+        let dtype = options.kv_type.dtype();
+        let (n_layers, n_kv_heads, head_dim) = (spec.n_layers, spec.n_kv_heads, spec.head_dim);
+        Ok(Self {
+            model: model.clone(),
+            max_tokens,
+            heads: Heads { n_heads: spec.n_heads, n_kv_heads, head_dim, scale: spec.attention_scale, kv: dtype },
+            len: 0,
+            kv: KvBlocks::new(KvShape { n_layers, n_kv_heads, head_dim, dtype }),
+            scratch: Scratch::default(),
+            cancel: Arc::default(),
+        })
+    }
+
+    /// The model it belongs to.
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+    /// Tokens held.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+    /// Whether no token is held.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+    /// Most tokens it may hold.
+    pub fn max_tokens(&self) -> usize {
+        self.max_tokens
+    }
+    /// Bytes of keys and values held; blocks shared with forks count in full.
+    pub fn kv_bytes(&self) -> usize {
+        self.kv.bytes()
+    }
+    /// A handle to cancel steps of this cache from any thread.
+    pub fn canceller(&self) -> Canceller {
+        Canceller(self.cancel.clone())
+    }
+
+    /// Keeps the first `len` tokens; more than are held is an error.
+    pub fn truncate(&mut self, len: usize) -> Result<()> {
+        if len > self.len {
+            return Err(Error::bad_argument(format!("cannot truncate to {len} tokens: the cache holds {}", self.len)));
+        }
+        self.len = len;
+        self.kv.truncate(len);
+        Ok(())
+    }
+
+    /// A copy that shares all blocks until one of the two writes to them.
+    pub fn fork(&self) -> Result<Cache> {
+        Ok(Self { model: self.model.clone(), kv: self.kv.fork()?, scratch: Scratch::default(), cancel: Arc::default(), ..*self })
+    }
+
+    /// Feeds `tokens`; writes the last one's logits, `[vocab_size]`, unless `logits` is `None`. On an error nothing has
+    /// changed but `logits`.
+    pub fn step(&mut self, tokens: &[u32], logits: Option<&mut [f32]>) -> Result<()> {
+        match logits {
+            None => self.feed(tokens, Logits::None),
+            Some(logits) => {
+                if tokens.is_empty() {
+                    return Err(Error::bad_argument("logits were asked for but no token was fed"));
+                }
+                self.feed(tokens, Logits::Last(expect_len(logits, self.model.vocab_size())?))
+            }
+        }
+    }
+
+    /// The same with the logits of every fed position, `[n_tokens, vocab_size]`.
+    pub fn step_all(&mut self, tokens: &[u32], logits: &mut [f32]) -> Result<()> {
+        let len = tokens.len().saturating_mul(self.model.vocab_size());
+        self.feed(tokens, Logits::All(expect_len(logits, len)?))
+    }
+
+    fn feed(&mut self, tokens: &[u32], logits: Logits<'_>) -> Result<()> {
+        self.check(tokens)?;
+        let before = self.len;
+        let fed = self.run(tokens, logits).and_then(|()| self.model.check_files());
+        match fed {
+            Ok(()) => self.len = before + tokens.len(),
+            Err(_) => self.kv.truncate(before),
+        }
+        fed
+    }
+
+    fn check(&self, tokens: &[u32]) -> Result<()> {
+        let room = self.max_tokens - self.len;
+        if tokens.len() > room {
+            let (n, held, max) = (tokens.len(), self.len, self.max_tokens);
+            let message = format!("{n} more tokens do not fit: the cache holds {held} of at most {max}");
+            return Err(Error::new(ErrorKind::ContextFull, message));
+        }
+        let vocab_size = self.model.vocab_size();
+        match tokens.iter().enumerate().find(|(_, token)| **token as usize >= vocab_size) {
+            Some((i, token)) => {
+                Err(Error::bad_argument(format!("tokens[{i}] is {token}; the model's vocabulary has {vocab_size} tokens")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Passes `tokens` through the model, [`MAX_CHUNK`] at a time.
+    fn run(&mut self, tokens: &[u32], mut logits: Logits<'_>) -> Result<()> {
+        let (model, end) = (&*self.model, self.len + tokens.len());
+        let path = Path::for_tokens(tokens.len());
+        self.kv.make_writable(self.len, end)?;
+        model.prepare_positions(end)?;
+        self.scratch.reserve(model, self.heads, path, tokens.len().min(MAX_CHUNK))?;
+        let mut first = self.len;
+        for tokens in tokens.chunks(MAX_CHUNK) {
+            let is_last = first + tokens.len() == end;
+            let wanted = match &mut logits {
+                Logits::Last(row) if is_last => Logits::Last(row),
+                Logits::None | Logits::Last(_) => Logits::None,
+                Logits::All(rows) => {
+                    let (these, rest) = std::mem::take(rows).split_at_mut(tokens.len() * model.vocab_size());
+                    *rows = rest;
+                    Logits::All(these)
+                }
+            };
+            let pass = Pass { model, heads: self.heads, path, tokens, first, cancel: &self.cancel };
+            forward(&pass, &mut self.kv, &mut self.scratch, wanted)?;
+            first += tokens.len();
+        }
+        Ok(())
+    }
+}
+
+fn expect_len(logits: &mut [f32], len: usize) -> Result<&mut [f32]> {
+    if logits.len() == len {
+        return Ok(logits);
+    }
+    Err(Error::bad_argument(format!("the logits buffer has {} elements; expected {len}", logits.len())))
+}

@@ -1,0 +1,100 @@
+//! y = x · Wᵀ + b.
+#![forbid(unsafe_code)]
+
+use super::Ctx;
+use crate::format::Tensor;
+use crate::kernels::{Layout, Matrix};
+use crate::threads::ColumnsMut;
+use std::ops::Range;
+
+/// Outputs that one task computes on the few-token path: 64 rows of 2048 f32 are 512 KB, long enough for the memory streams,
+/// short enough to share out evenly.
+const FEW_CHUNK: usize = 64;
+
+/// Outputs that one task computes on the prefill path. Fixed, so that BLAS sees the same calls whatever the number of threads.
+const MANY_CHUNK: usize = 256;
+
+/// A projection: one matrix of the file, and its bias.
+pub struct Linear {
+    weight: Tensor,
+    layout: Layout,
+    n_out: usize,
+    n_in: usize,
+    bias: Option<Vec<f32>>,
+}
+
+impl Linear {
+    /// `weight` is `[n_out, n_in]`, or `[n_in, n_out]` with [`Layout::InOut`]; the caller has checked its shape and the
+    /// bias's length.
+    pub fn new(weight: Tensor, layout: Layout, bias: Option<Vec<f32>>) -> Self {
+        let (n_out, n_in) = match layout {
+            Layout::OutIn => (weight.shape[0], weight.shape[1]),
+            Layout::InOut => (weight.shape[1], weight.shape[0]),
+        };
+        Self { weight, layout, n_out, n_in, bias }
+    }
+    /// Outputs.
+    pub fn n_out(&self) -> usize {
+        self.n_out
+    }
+    /// Inputs.
+    pub fn n_in(&self) -> usize {
+        self.n_in
+    }
+    /// Bytes of the matrix.
+    pub fn weight_bytes(&self) -> usize {
+        self.weight.data.len()
+    }
+    /// Number of parameters.
+    pub fn n_params(&self) -> usize {
+        self.n_out * self.n_in + self.bias.as_ref().map_or(0, Vec::len)
+    }
+    /// The matrix, for the kernels.
+    pub fn matrix(&self) -> Matrix<'_> {
+        Matrix { dtype: self.weight.dtype, layout: self.layout, n_out: self.n_out, n_in: self.n_in, data: &self.weight.data }
+    }
+    /// Row `row` of an [`Layout::OutIn`] matrix as f32: an embedding.
+    pub fn row(&self, ctx: &Ctx<'_>, row: usize, out: &mut [f32]) {
+        assert!(self.layout == Layout::OutIn && row < self.n_out && out.len() == self.n_in);
+        ctx.kernels.unpack(self.weight.dtype, &self.weight.data, row * self.n_in, out);
+    }
+    /// Elements of a worker's weight panel that [`linear`] needs for this matrix.
+    pub fn panel_len(&self) -> usize {
+        MANY_CHUNK.min(self.n_out) * self.n_in
+    }
+}
+
+/// Several projections of the same `x: [n_tokens, n_in]`, their outputs side by side in `y: [n_tokens, Σ n_out]`, in one
+/// parallel region.
+pub fn linear(ctx: &mut Ctx<'_>, parts: &[Linear], x: &[f32], n_tokens: usize, y: &mut [f32]) {
+    let n_in = parts.first().map_or(0, Linear::n_in);
+    let n_out = parts.iter().map(Linear::n_out).sum();
+    assert!(parts.iter().all(|p| p.n_in == n_in));
+    let (x, y) = (&x[..n_tokens * n_in], &mut y[..n_tokens * n_out]);
+    let kernels = ctx.kernels;
+    ctx.pool.for_each_columns(ctx.workers, y, n_tokens, n_out, FEW_CHUNK, |_, mut columns| {
+        let mut start = 0; // first column of the part
+        for part in parts {
+            let Range { start: from, end: to } = columns.cols();
+            let cols = from.max(start)..to.min(start + part.n_out);
+            if cols.start < cols.end {
+                let first = cols.start - start;
+                let mut out = columns.sub(cols);
+                kernels.matmul(part.matrix(), first, x, &mut out);
+                part.add_bias(first, &mut out);
+            }
+            start += part.n_out;
+        }
+    });
+}
+
+impl Linear {
+    fn add_bias(&self, first: usize, out: &mut ColumnsMut<'_>) {
+        if let Some(bias) = &self.bias {
+            let bias = &bias[first..first + out.cols().len()];
+            for t in 0..out.rows() {
+                out.row_mut(t).iter_mut().zip(bias).for_each(|(y, b)| *y += b);
+            }
+        }
+    }
+}

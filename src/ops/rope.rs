@@ -1,0 +1,122 @@
+//! Rotary position embedding: pair (a, b) at position p becomes (a·cos − b·sin, a·sin + b·cos) of the angle p · frequency.
+#![forbid(unsafe_code)]
+
+use super::Ctx;
+use crate::error::{Error, Result};
+use once_cell::sync::OnceCell;
+
+/// Which two elements of a head make a pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pairing {
+    /// Element i with element i + rotary_dim / 2 (Hugging Face, GPT-NeoX).
+    HalfSplit,
+    /// Element 2i with element 2i + 1 (the original Llama; GGUF files of `llama`, whose converter reorders q and k so).
+    Interleaved,
+}
+
+/// Positions of one piece of the table; a piece is built when a sequence first reaches it.
+const PIECE: usize = 1024;
+
+/// Tables of cos and sin, shared by all sequences of a model.
+pub struct RopeTable {
+    /// Angle per position of each pair.
+    frequencies: Vec<f64>,
+    /// What cos and sin are multiplied by.
+    magnitude: f64,
+    pairing: Pairing,
+    /// Each `[PIECE, 2, n_pairs]`: a position's cos, then its sin.
+    pieces: Vec<OnceCell<Vec<f32>>>,
+}
+
+impl RopeTable {
+    /// A table for `context_length` positions, still empty.
+    pub fn new(frequencies: Vec<f64>, magnitude: f64, pairing: Pairing, context_length: usize) -> Result<Self> {
+        let n = context_length.div_ceil(PIECE);
+        let mut pieces = Vec::new();
+        pieces.try_reserve_exact(n).map_err(|_| Error::out_of_memory("the RoPE table", n.saturating_mul(32)))?;
+        pieces.resize_with(n, OnceCell::new);
+        Ok(Self { frequencies, magnitude, pairing, pieces })
+    }
+
+    /// Builds what positions `0..len` need.
+    pub fn prepare(&self, len: usize) -> Result<()> {
+        for (i, piece) in self.pieces.iter().take(len.div_ceil(PIECE)).enumerate() {
+            piece.get_or_try_init(|| self.build(i * PIECE))?;
+        }
+        Ok(())
+    }
+
+    fn build(&self, first: usize) -> Result<Vec<f32>> {
+        let mut table = Vec::new();
+        super::grow(&mut table, PIECE * 2 * self.frequencies.len(), "the RoPE table")?;
+        for (i, row) in table.chunks_exact_mut(2 * self.frequencies.len()).enumerate() {
+            let (cos, sin) = row.split_at_mut(self.frequencies.len());
+            for ((cos, sin), frequency) in cos.iter_mut().zip(sin).zip(&self.frequencies) {
+                // The angle in f64: in f32 a position of 100,000 would be off by 0.004 already.
+                let (s, c) = ((first + i) as f64 * frequency).sin_cos();
+                (*cos, *sin) = ((c * self.magnitude) as f32, (s * self.magnitude) as f32);
+            }
+        }
+        Ok(table)
+    }
+
+    /// cos and sin of a prepared position, `[n_pairs]` each.
+    fn at(&self, position: usize) -> (&[f32], &[f32]) {
+        let n = self.frequencies.len();
+        let piece = self.pieces[position / PIECE].get().expect("the step has prepared its positions");
+        piece[position % PIECE * 2 * n..][..2 * n].split_at(n)
+    }
+
+    fn rotate(&self, head: &mut [f32], cos: &[f32], sin: &[f32]) {
+        let rotary = &mut head[..2 * self.frequencies.len()];
+        match self.pairing {
+            Pairing::HalfSplit => {
+                let (first, second) = rotary.split_at_mut(cos.len());
+                for (((a, b), c), s) in first.iter_mut().zip(second).zip(cos).zip(sin) {
+                    (*a, *b) = (*a * c - *b * s, *a * s + *b * c);
+                }
+            }
+            Pairing::Interleaved => {
+                for ((pair, c), s) in rotary.chunks_exact_mut(2).zip(cos).zip(sin) {
+                    let (a, b) = (pair[0], pair[1]);
+                    (pair[0], pair[1]) = (a * c - b * s, a * s + b * c);
+                }
+            }
+        }
+    }
+}
+
+/// Turns the heads that fill the first `heads` elements of each row of `x: [n_tokens, width]`, the rows being positions
+/// `first..`.
+pub fn rope(ctx: &mut Ctx<'_>, table: &RopeTable, x: &mut [f32], width: usize, heads: usize, head_dim: usize, first: usize) {
+    ctx.pool.for_each_rows(ctx.workers, x, width, 8, |_, row, rows| {
+        for (i, x) in rows.chunks_exact_mut(width).enumerate() {
+            let (cos, sin) = table.at(first + row + i);
+            x[..heads].chunks_exact_mut(head_dim).for_each(|head| table.rotate(head, cos, sin));
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rotation_keeps_length_and_turns_by_the_angle() {
+        for pairing in [Pairing::HalfSplit, Pairing::Interleaved] {
+            let table = RopeTable::new(vec![1.0, 0.25], 1.0, pairing, 3000).unwrap();
+            table.prepare(2049).unwrap();
+            let (cos, sin) = table.at(2048);
+            let mut head = [1.0, 2.0, 3.0, 4.0, 9.0]; // the fifth element does not turn
+            table.rotate(&mut head, cos, sin);
+            let pairs = if pairing == Pairing::HalfSplit { [(0, 2), (1, 3)] } else { [(0, 1), (2, 3)] };
+            for ((a, b), frequency) in pairs.into_iter().zip([1.0f64, 0.25]) {
+                let (x, y) = (a as f64 + 1.0, b as f64 + 1.0);
+                let (s, c) = (2048.0 * frequency).sin_cos();
+                assert!((f64::from(head[a]) - (x * c - y * s)).abs() < 1e-6);
+                assert!((f64::from(head[b]) - (x * s + y * c)).abs() < 1e-6);
+            }
+            assert_eq!(head[4], 9.0);
+        }
+    }
+}
