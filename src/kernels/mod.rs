@@ -185,10 +185,10 @@ impl Kernels {
         unsafe { (self.relu)(y) }
     }
 
-    /// One query over `n` consecutive cached positions, with online softmax. `q: [head_dim]` is already scaled; `k` and `v`
-    /// are arrays of `kv`, `[n, head_dim]`; `scores` is scratch of at least `n`; `state` and `acc: [head_dim]` are carried
-    /// from block to block (from [`Softmax::EMPTY`], whatever `acc` held). Afterwards `acc / state.sum` is the attention
-    /// output.
+    /// The queries that see the same `n` consecutive cached positions of one kv head, with online softmax.
+    /// `q: [g, head_dim]` is already scaled; `k` and `v` are arrays of `kv`, `[n, head_dim]`; `scores` is scratch of at least
+    /// `g * n`; `states: [g]` and `acc: [g, head_dim]` are carried from block to block (from [`Softmax::EMPTY`], whatever
+    /// `acc` held). Afterwards `acc / state.sum` is the attention output; a query's bits do not depend on the others.
     #[allow(clippy::too_many_arguments)]
     pub fn attend(
         &self,
@@ -198,10 +198,10 @@ impl Kernels {
         v: &[u8],
         n: usize,
         scores: &mut [f32],
-        state: &mut Softmax,
+        states: &mut [Softmax],
         acc: &mut [f32],
     ) {
-        attention::attend(self, kv, q, k, v, n, scores, std::slice::from_mut(state), acc);
+        attention::attend(self, kv, q, k, v, n, scores, states, acc);
     }
 
     /// [`Kernels::attend`] for the query heads that share one K and V, which are then read once: `states: [g]`, `q` and

@@ -54,7 +54,11 @@ impl Scratch {
             Path::Few => 0,
             Path::Many => model.panel_len,
         };
-        self.workers.iter_mut().try_for_each(|w| w.reserve(panel, heads.scratch_len(), spec.hidden_size.max(qkv)))
+        for worker in &mut self.workers {
+            worker.reserve(panel, spec.hidden_size.max(qkv))?;
+            heads.reserve(worker, n_tokens)?;
+        }
+        Ok(())
     }
 }
 

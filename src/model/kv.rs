@@ -113,3 +113,65 @@ impl Blocks for LayerBlocks<'_> {
         (&keys[kv_head * head_bytes..][..head_bytes], &values[kv_head * head_bytes..][..head_bytes])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::Isa;
+
+    const SHAPE: KvShape = KvShape { n_layers: 2, n_kv_heads: 2, head_dim: 3, dtype: DType::F32 };
+
+    fn write(kv: &mut KvBlocks, position: usize, value: f32) {
+        let kernels = Kernels::select(Some(Isa::Scalar)).unwrap();
+        let row = |v: f32| std::array::from_fn::<f32, 6, _>(|i| v + i as f32);
+        for layer in 0..2 {
+            kv.write(kernels, layer, position, &row(value), &row(value + 100.0 * (layer as f32 + 1.0)));
+        }
+    }
+
+    /// (first key element of head 1, first value element of head 1) in layer 1.
+    fn read(kv: &KvBlocks, position: usize) -> (f32, f32) {
+        let layer = kv.layer(1);
+        let (keys, values) = layer.block(position / BLOCK, 1);
+        let at = |bytes: &[u8]| {
+            let at = position % BLOCK * 3 * 4;
+            f32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())
+        };
+        (at(keys), at(values))
+    }
+
+    #[test]
+    fn a_row_lands_in_its_layer_head_and_position() {
+        let mut kv = KvBlocks::new(SHAPE);
+        kv.make_writable(0, 130).unwrap();
+        assert_eq!(kv.blocks.len(), 3);
+        for position in [0, 63, 64, 129] {
+            write(&mut kv, position, position as f32);
+        }
+        for position in [0, 63, 64, 129] {
+            assert_eq!(read(&kv, position), (position as f32 + 3.0, position as f32 + 203.0));
+        }
+        assert_eq!(kv.bytes(), 3 * 2 * 2 * 2 * 64 * 3 * 4);
+    }
+
+    #[test]
+    fn a_fork_copies_only_the_block_that_is_written() {
+        let mut kv = KvBlocks::new(SHAPE);
+        kv.make_writable(0, 70).unwrap();
+        (0..70).for_each(|p| write(&mut kv, p, p as f32));
+        let mut fork = kv.fork().unwrap();
+        fork.make_writable(70, 71).unwrap();
+        write(&mut fork, 70, -1.0);
+        assert!(Arc::ptr_eq(&kv.blocks[0], &fork.blocks[0]), "the full block is shared");
+        assert!(!Arc::ptr_eq(&kv.blocks[1], &fork.blocks[1]), "the written one is not");
+        kv.make_writable(70, 71).unwrap();
+        write(&mut kv, 70, 7.0);
+        assert_eq!((read(&kv, 70).0, read(&fork, 70).0), (10.0, 2.0));
+        assert_eq!((read(&kv, 69), read(&fork, 69)), ((72.0, 272.0), (72.0, 272.0)));
+        fork.truncate(64);
+        assert_eq!(fork.blocks.len(), 1);
+        drop(fork);
+        kv.make_writable(3, 4).unwrap(); // the only owner again: nothing to copy
+        assert_eq!(read(&kv, 69).0, 72.0);
+    }
+}

@@ -2,10 +2,12 @@
 //! token's output is summed block by block in order, whatever else is computed beside it.
 #![forbid(unsafe_code)]
 
-use super::{Ctx, Worker};
+use super::{Ctx, Worker, grow};
+use crate::error::{Error, Result};
 use crate::format::DType;
-use crate::kernels::Softmax;
+use crate::kernels::{Kernels, Softmax};
 use crate::threads::ColumnsMut;
+use std::ops::Range;
 
 /// Positions of one cache block.
 pub const BLOCK: usize = 64;
@@ -29,10 +31,36 @@ pub struct Heads {
 }
 
 impl Heads {
-    /// Elements of a worker's scratch that [`attention`] needs.
-    pub fn scratch_len(&self) -> usize {
-        BLOCK + TILE * self.head_dim
+    /// Query heads of one task: those that share a kv head read its blocks once, unless that left threads without work.
+    fn per_task(&self, threads: usize) -> usize {
+        if self.n_kv_heads < threads { 1 } else { self.n_heads / self.n_kv_heads }
     }
+
+    /// Makes room in a worker for [`attention`] of up to `n_tokens` tokens.
+    pub fn reserve(&self, worker: &mut Worker, n_tokens: usize) -> Result<()> {
+        let queries = n_tokens.min(TILE) * (self.n_heads / self.n_kv_heads);
+        let scratch = &mut worker.attention;
+        grow(&mut scratch.scores, queries * BLOCK, "attention scores")?;
+        grow(&mut scratch.q, queries * self.head_dim, "attention queries")?;
+        grow(&mut scratch.acc, queries * self.head_dim, "attention outputs")?;
+        let more = queries.saturating_sub(scratch.states.len());
+        scratch.states.try_reserve_exact(more).map_err(|_| Error::out_of_memory("attention states", more))?;
+        scratch.states.resize(queries.max(scratch.states.len()), Softmax::EMPTY);
+        Ok(())
+    }
+}
+
+/// Scratch of one task: a tile's queries are its tokens' heads side by side.
+#[derive(Default)]
+pub(super) struct Scratch {
+    /// `[queries, BLOCK]`.
+    scores: Vec<f32>,
+    /// Scaled queries, `[queries, head_dim]`.
+    q: Vec<f32>,
+    /// Sums of weighted values, `[queries, head_dim]`.
+    acc: Vec<f32>,
+    /// `[queries]`.
+    states: Vec<Softmax>,
 }
 
 /// Where the cached keys and values are: block `b` of kv head `h`, each `[BLOCK, head_dim]`.
@@ -44,38 +72,60 @@ pub trait Blocks: Sync {
 /// `out: [n_tokens, n_heads * head_dim]` from the queries in the first `n_heads * head_dim` elements of each row of
 /// `q: [n_tokens, q_width]`; token t is position `first + t` and sees positions `0..=first + t`, which `kv` holds.
 pub fn attention(ctx: &mut Ctx<'_>, heads: Heads, q: &[f32], q_width: usize, first: usize, kv: &impl Blocks, out: &mut [f32]) {
-    let kernels = ctx.kernels;
-    let Heads { n_heads, n_kv_heads, head_dim, scale, kv: kv_type } = heads;
-    let width = n_heads * head_dim;
+    let width = heads.n_heads * heads.head_dim;
     let n_tokens = out.len() / width;
-    // One task is one query head of all tokens.
+    let per_task = heads.per_task(ctx.pool.threads());
+    let kernels = ctx.kernels;
     let task = |worker: &mut Worker, mut out: ColumnsMut<'_>| {
-        let head = out.cols().start / head_dim;
-        let kv_head = head / (n_heads / n_kv_heads);
-        let (scores, queries) = worker.attention.split_at_mut(BLOCK);
         for tile in (0..n_tokens).step_by(TILE) {
             let tokens = tile..n_tokens.min(tile + TILE);
-            let mut states = [Softmax::EMPTY; TILE];
-            for (query, t) in queries.chunks_exact_mut(head_dim).zip(tokens.clone()) {
-                let from = &q[t * q_width + head * head_dim..][..head_dim];
-                query.iter_mut().zip(from).for_each(|(y, x)| *y = x * scale);
-                out.row_mut(t).fill(0.0);
-            }
-            for block in 0..=(first + tokens.end - 1) / BLOCK {
-                let (keys, values) = kv.block(block, kv_head);
-                for ((t, query), state) in tokens.clone().zip(queries.chunks_exact(head_dim)).zip(&mut states) {
-                    let visible = (first + t + 1).saturating_sub(block * BLOCK).min(BLOCK);
-                    if visible > 0 {
-                        let bytes = visible * head_dim * kv_type.size();
-                        let (keys, values) = (&keys[..bytes], &values[..bytes]);
-                        kernels.attend(kv_type, query, keys, values, visible, scores, state, out.row_mut(t));
-                    }
-                }
-            }
-            for (t, state) in tokens.zip(states) {
-                out.row_mut(t).iter_mut().for_each(|y| *y /= state.sum);
-            }
+            attend_tile(kernels, heads, (q, q_width), first, tokens, kv, &mut worker.attention, &mut out);
         }
     };
-    ctx.pool.for_each_columns(ctx.workers, out, n_tokens, width, head_dim, task);
+    ctx.pool.for_each_columns(ctx.workers, out, n_tokens, width, per_task * heads.head_dim, task);
+}
+
+/// The heads that `out`'s columns are, of a few tokens.
+#[allow(clippy::too_many_arguments)]
+fn attend_tile(
+    kernels: &Kernels,
+    heads: Heads,
+    (q, q_width): (&[f32], usize),
+    first: usize,
+    tokens: Range<usize>,
+    kv: &impl Blocks,
+    scratch: &mut Scratch,
+    out: &mut ColumnsMut<'_>,
+) {
+    let Heads { n_heads, n_kv_heads, head_dim, scale, kv: kv_type } = heads;
+    let (cols, n_tokens) = (out.cols(), tokens.len());
+    let group = cols.len() / head_dim;
+    let kv_head = cols.start / head_dim / (n_heads / n_kv_heads);
+    let queries = n_tokens * group;
+    let (all_q, all_acc) = (&mut scratch.q[..queries * head_dim], &mut scratch.acc[..queries * head_dim]);
+    let states = &mut scratch.states[..queries];
+    states.fill(Softmax::EMPTY);
+    for (query, t) in all_q.chunks_exact_mut(cols.len()).zip(tokens.clone()) {
+        query.iter_mut().zip(&q[t * q_width..][cols.clone()]).for_each(|(y, x)| *y = x * scale);
+    }
+    for block in 0..=(first + tokens.end - 1) / BLOCK {
+        let (keys, values) = kv.block(block, kv_head);
+        // Positions of this block that token t sees; all of them once the block lies wholly before the first token.
+        let visible = |t: usize| (first + t + 1).saturating_sub(block * BLOCK).min(BLOCK);
+        let step = if visible(tokens.start) == BLOCK { n_tokens } else { 1 };
+        for at in (0..n_tokens).step_by(step) {
+            let n = visible(tokens.start + at);
+            let bytes = n * head_dim * kv_type.size();
+            let these = at * group..(at + step) * group;
+            let elements = these.start * head_dim..these.end * head_dim;
+            let (q, acc) = (&all_q[elements.clone()], &mut all_acc[elements]);
+            kernels.attend(kv_type, q, &keys[..bytes], &values[..bytes], n, &mut scratch.scores, &mut states[these], acc);
+        }
+    }
+    for ((acc, states), t) in all_acc.chunks_exact(cols.len()).zip(states.chunks_exact(group)).zip(tokens) {
+        let rows = out.row_mut(t).chunks_exact_mut(head_dim).zip(acc.chunks_exact(head_dim));
+        for ((row, acc), state) in rows.zip(states) {
+            row.iter_mut().zip(acc).for_each(|(y, a)| *y = a / state.sum);
+        }
+    }
 }

@@ -31,22 +31,21 @@ impl Path {
     }
 }
 
-/// One thread's scratch; each vector is grown by [`Worker::reserve`] before a step and never inside an op.
+/// One thread's scratch; grown before a step and never inside an op.
 #[derive(Default)]
 pub struct Worker {
     /// A panel of weights as f32.
     panel: Vec<f32>,
-    /// Scores and scaled queries of one attention task.
-    attention: Vec<f32>,
+    /// One attention task's.
+    attention: attention::Scratch,
     /// One row: the input of a norm whose output takes its place.
     row: Vec<f32>,
 }
 
 impl Worker {
-    /// Makes room for a weight panel, an attention task and a row of these many elements.
-    pub fn reserve(&mut self, panel: usize, attention: usize, row: usize) -> Result<()> {
+    /// Makes room for a weight panel and a row of these many elements.
+    pub fn reserve(&mut self, panel: usize, row: usize) -> Result<()> {
         grow(&mut self.panel, panel, "weight panel")?;
-        grow(&mut self.attention, attention, "attention scratch")?;
         grow(&mut self.row, row, "row scratch")
     }
 }
