@@ -221,3 +221,9 @@ impl Kernels {
         attention::attend(self, kv, q, k, v, n, scores, states, acc);
     }
 }
+
+/// The bytes of an f32 slice, as a [`Matrix`] wants them.
+pub fn bytes_of(x: &[f32]) -> &[u8] {
+    // SAFETY: an f32 is four initialised bytes of any value, and u8 has no alignment.
+    unsafe { std::slice::from_raw_parts(x.as_ptr().cast(), size_of_val(x)) }
+}

@@ -1,9 +1,10 @@
 //! y = x · Wᵀ + b.
 #![forbid(unsafe_code)]
 
-use super::Ctx;
-use crate::format::Tensor;
-use crate::kernels::{Layout, Matrix};
+use super::{Ctx, Path};
+use crate::blas;
+use crate::format::{DType, Tensor};
+use crate::kernels::{Kernels, Layout, Matrix, bytes_of};
 use crate::threads::ColumnsMut;
 use std::ops::Range;
 
@@ -60,7 +61,11 @@ impl Linear {
     }
     /// Elements of a worker's weight panel that [`linear`] needs for this matrix.
     pub fn panel_len(&self) -> usize {
-        MANY_CHUNK.min(self.n_out) * self.n_in
+        if self.sgemm_in_place() { 0 } else { MANY_CHUNK.min(self.n_out) * self.n_in }
+    }
+    /// Whether BLAS can read the matrix where it lies.
+    fn sgemm_in_place(&self) -> bool {
+        self.weight.dtype == DType::F32 && self.weight.data.as_ptr().addr().is_multiple_of(align_of::<f32>())
     }
 }
 
@@ -72,7 +77,9 @@ pub fn linear(ctx: &mut Ctx<'_>, parts: &[Linear], x: &[f32], n_tokens: usize, y
     assert!(parts.iter().all(|p| p.n_in == n_in));
     let (x, y) = (&x[..n_tokens * n_in], &mut y[..n_tokens * n_out]);
     let kernels = ctx.kernels;
-    ctx.pool.for_each_columns(ctx.workers, y, n_tokens, n_out, FEW_CHUNK, |_, mut columns| {
+    let by_blas = ctx.path == Path::Many && blas::available();
+    let chunk = if by_blas { MANY_CHUNK } else { FEW_CHUNK };
+    ctx.pool.for_each_columns(ctx.workers, y, n_tokens, n_out, chunk, |worker, mut columns| {
         let mut start = 0; // first column of the part
         for part in parts {
             let Range { start: from, end: to } = columns.cols();
@@ -80,7 +87,9 @@ pub fn linear(ctx: &mut Ctx<'_>, parts: &[Linear], x: &[f32], n_tokens: usize, y
             if cols.start < cols.end {
                 let first = cols.start - start;
                 let mut out = columns.sub(cols);
-                kernels.matmul(part.matrix(), first, x, &mut out);
+                if !(by_blas && part.sgemm(kernels, first, x, &mut worker.panel, &mut out)) {
+                    kernels.matmul(part.matrix(), first, x, &mut out);
+                }
                 part.add_bias(first, &mut out);
             }
             start += part.n_out;
@@ -89,6 +98,26 @@ pub fn linear(ctx: &mut Ctx<'_>, parts: &[Linear], x: &[f32], n_tokens: usize, y
 }
 
 impl Linear {
+    /// The outputs `first..` by BLAS; weights that it cannot read in place go through `panel`. False if BLAS cannot.
+    fn sgemm(&self, kernels: &Kernels, first: usize, x: &[f32], panel: &mut [f32], out: &mut ColumnsMut<'_>) -> bool {
+        let matrix = self.matrix();
+        if self.sgemm_in_place() {
+            return blas::sgemm(matrix, first, x, out);
+        }
+        let n = out.cols().len();
+        let panel = &mut panel[..n * self.n_in];
+        match self.layout {
+            Layout::OutIn => kernels.unpack(matrix.dtype, matrix.data, first * self.n_in, panel),
+            Layout::InOut => {
+                for (k, row) in panel.chunks_exact_mut(n).enumerate() {
+                    kernels.unpack(matrix.dtype, matrix.data, k * self.n_out + first, row);
+                }
+            }
+        }
+        let unpacked = Matrix { dtype: DType::F32, n_out: n, data: bytes_of(panel), ..matrix };
+        blas::sgemm(unpacked, 0, x, out)
+    }
+
     fn add_bias(&self, first: usize, out: &mut ColumnsMut<'_>) {
         if let Some(bias) = &self.bias {
             let bias = &bias[first..first + out.cols().len()];
