@@ -121,7 +121,7 @@ impl<'a> Meta<'a> {
     /// The metadata of the file at `path`, whose token embedding has `vocab_size` rows.
     pub fn new(path: &'a Path, metadata: &'a Metadata, architecture: &'a str, vocab_size: usize) -> Result<Self> {
         let meta = Meta { path, metadata, architecture, vocab_size };
-        match metadata.array_len("tokenizer.ggml.tokens")? {
+        match metadata.str_array("tokenizer.ggml.tokens")?.map(|tokens| tokens.len()) {
             Some(n) if n != vocab_size => {
                 let message = format!("tokenizer.ggml.tokens has {n} entries but the embedding has {vocab_size} rows");
                 Err(Error::bad_file(path, message))
@@ -158,7 +158,7 @@ impl<'a> Meta<'a> {
     }
     /// A number.
     pub fn f64(&self, key: &str) -> Result<Option<f64>> {
-        self.metadata.get_f64(&self.key(key))
+        Ok(self.metadata.get_f32(&self.key(key))?.map(f64::from))
     }
     /// A whole number that must be there.
     pub fn need_usize(&self, key: &str) -> Result<usize> {

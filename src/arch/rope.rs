@@ -232,16 +232,16 @@ impl Scaling {
             "linear" => Scaling::Linear { factor: meta.need_f64("rope.scaling.factor")? },
             "yarn" => {
                 let factor = meta.need_f64("rope.scaling.factor")?;
-                let original_context = match meta.f64("rope.scaling.original_context_length")? {
+                let original_context = match meta.usize("rope.scaling.original_context_length")? {
                     Some(length) => length,
-                    None => meta.need_f64("context_length")?,
+                    None => meta.need_usize("context_length")?,
                 };
                 Scaling::Yarn {
                     factor,
                     beta_fast: meta.f64("rope.scaling.yarn_beta_fast")?.unwrap_or(32.0),
                     beta_slow: meta.f64("rope.scaling.yarn_beta_slow")?.unwrap_or(1.0),
                     attention_factor: meta.f64("rope.scaling.attn_factor")?.unwrap_or(1.0) * yarn_magnitude(factor, 1.0),
-                    original_context,
+                    original_context: original_context as f64,
                     truncate: true,
                 }
             }

@@ -231,8 +231,11 @@ impl Loader<'_, '_> {
             self.kernels.unpack(tensor.dtype, &tensor.data, i * 4096, row);
             self.kernels.pack(dtype, row, out);
         }
-        let data = Bytes::whole(Arc::new(Mapping::owned(data)));
-        Ok(Tensor { dtype, data, ..tensor })
+        let all = 0..data.len();
+        match Bytes::new(Arc::new(Mapping::Owned(data)), all) {
+            Some(data) => Ok(Tensor { dtype, data, ..tensor }),
+            None => Err(self.error(ErrorKind::Internal, format!("tensor {name}: converted to the wrong size"))),
+        }
     }
 
     fn layer(&mut self, i: usize) -> Result<Layer> {
