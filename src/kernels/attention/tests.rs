@@ -34,7 +34,7 @@ impl Case {
                 let q = &self.q[h * dim..(h + group) * dim];
                 let acc = &mut acc[h * dim..(h + group) * dim];
                 if group == 1 {
-                    kernels.attend(kv, q, k, v, len, &mut scores, &mut states[h], acc);
+                    kernels.attend(kv, q, k, v, len, &mut scores, &mut states[h..=h], acc);
                 } else {
                     kernels.attend_group(kv, q, k, v, len, &mut scores, &mut states[h..h + group], acc);
                 }
@@ -123,11 +123,20 @@ fn masked_positions_weigh_nothing() {
         let (k, v) = ([f32::NEG_INFINITY, 2.0, f32::NEG_INFINITY], [5.0, 3.0, 7.0]);
         let (k, v) = (Unaligned::new(DType::F32, &k), Unaligned::new(DType::F32, &v));
         let (mut state, mut acc, mut scores) = (Softmax::EMPTY, [f32::NAN], [0.0; 3]);
-        kernels.attend(DType::F32, &[1.0], &k.data()[..4], &v.data()[..4], 1, &mut scores, &mut state, &mut acc);
+        kernels.attend(
+            DType::F32,
+            &[1.0],
+            &k.data()[..4],
+            &v.data()[..4],
+            1,
+            &mut scores,
+            std::slice::from_mut(&mut state),
+            &mut acc,
+        );
         assert_eq!((state, acc), (Softmax::EMPTY, [0.0]), "{name}");
-        kernels.attend(DType::F32, &[1.0], k.data(), v.data(), 3, &mut scores, &mut state, &mut acc);
+        kernels.attend(DType::F32, &[1.0], k.data(), v.data(), 3, &mut scores, std::slice::from_mut(&mut state), &mut acc);
         assert_eq!((state, acc), (Softmax { max: 2.0, sum: 1.0 }, [3.0]), "{name}");
-        kernels.attend(DType::F32, &[1.0], &[], &[], 0, &mut scores, &mut state, &mut acc);
+        kernels.attend(DType::F32, &[1.0], &[], &[], 0, &mut scores, std::slice::from_mut(&mut state), &mut acc);
         assert_eq!((state, acc), (Softmax { max: 2.0, sum: 1.0 }, [3.0]), "{name}");
     }
 }
