@@ -54,9 +54,9 @@ unsafe impl Sized_ for engine_model_info {
 
 impl engine_model {
     fn new(model: Arc<Model>) -> Self {
-        let info = model.info();
+        let info = model.info().clone();
         let text = |text: &str| CString::new(text.replace('\0', "?")).unwrap_or_default();
-        let (architecture, isa) = (text(&info.architecture), text(info.isa));
+        let (architecture, isa) = (text(info.architecture), text(info.isa));
         Self { model, info, architecture, isa }
     }
 
