@@ -7,7 +7,14 @@ wanted=''  # packages whose lack only leaves something out
 has() { command -v "$1" >/dev/null 2>&1; }
 need() { has "$1" || missing="$missing $2"; }
 headers() { echo '#include <stdio.h>' | cc -E - >/dev/null 2>&1; }
-openblas() { :; }
+# What build.rs looks for: a static single-threaded OpenBLAS.
+openblas() {
+  [ "$(uname -m)" = x86_64 ] || return 0
+  for archive in "${ENGINE_OPENBLAS:-}" /usr/lib/x86_64-linux-gnu/openblas-serial/libopenblas.a /usr/lib64/libopenblas.a /usr/lib/libopenblas.a; do
+    if [ -e "$archive" ]; then return 0; fi
+  done
+  return 1
+}
 
 look() {
   missing='' wanted=''
@@ -44,7 +51,7 @@ if [ -n "$missing$wanted" ]; then
   fi
   for package in $wanted; do
     case $package in
-      libopenblas*) echo "setup: $package cannot be installed: building without the blas feature, slower for f32 prompts" ;;
+      libopenblas*) echo "setup: $package cannot be installed: building without OpenBLAS, slower for f32 prompts" ;;
       valgrind) echo "setup: valgrind cannot be installed: the memory checks are left out" ;;
     esac
   done
