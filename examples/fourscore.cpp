@@ -84,7 +84,7 @@ void run(const char *directory, const char *token_file) {
     std::uint32_t token = 0;
     for (int i = 0; i < steps; i++) {
         if (static_cast<std::size_t>(i) < tokens.size()) token = tokens[static_cast<std::size_t>(i)];
-        cache.step(&token, 1, logits.data());
+        cache.step(token, logits);
         std::cout << i << ": token " << token << " (\"" << model.token_text(token) << "\") Top 5 next tokens: ";
         const auto best = largest(logits);
         for (const std::uint32_t next : best) std::cout << next << " (\"" << model.token_text(next) << "\") ";

@@ -30,9 +30,7 @@ double seconds() {
 }
 
 void generate(const char *path, const char *prompt_text, std::uint32_t wanted, std::uint32_t threads) {
-    engine::LoadOptions options;
-    options.threads = threads;
-    const engine::Model model(path, options);
+    const engine::Model model(path, engine::LoadOptions().threads(threads));
     const std::vector<std::uint32_t> prompt = model.tokenize(prompt_text);
     engine::Cache cache(model);
     engine::Decoder decoder(model);
@@ -48,12 +46,12 @@ void generate(const char *path, const char *prompt_text, std::uint32_t wanted, s
         const auto token = static_cast<std::uint32_t>(best);
         if (model.is_end(token)) break;
         std::cout << decoder.push(token) << std::flush;
-        if (++made < wanted) cache.step(&token, 1, logits.data());
+        if (++made < wanted) cache.step(token, logits);
     }
     const double finished = seconds();
     std::cout << decoder.finish() << std::endl;
 
-    const engine::ModelInfo info = model.info();
+    const engine_model_info info = model.info();
     std::fprintf(stderr, "model: %s, %.2f M parameters, %.2f MB, %zu layers, %zu wide; %u threads, %s\n", info.architecture,
                  static_cast<double>(info.n_params) * 1e-6, static_cast<double>(info.weight_bytes) * 1e-6, info.n_layers,
                  info.hidden_size, info.threads, info.isa);
