@@ -66,6 +66,8 @@ impl Softmax {
     pub const EMPTY: Softmax = Softmax { max: f32::NEG_INFINITY, sum: 0.0 };
 }
 
+type LayerNorm = unsafe fn(&[f32], &[f32], Option<&[f32]>, f32, &mut [f32]);
+
 /// The table. Its functions are `unsafe` to call because they need the CPU features of `isa`; only [`Kernels::select`]
 /// hands a table out, after the CPU was seen to have them.
 pub struct Kernels {
@@ -77,7 +79,7 @@ pub struct Kernels {
     unpack: Floats<Unpack>,
     pack: Floats<Pack>,
     rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
-    layer_norm: unsafe fn(&[f32], &[f32], Option<&[f32]>, f32, &mut [f32]),
+    layer_norm: LayerNorm,
     add: unsafe fn(&mut [f32], &[f32]),
     mul: unsafe fn(&mut [f32], &[f32]),
     scale: unsafe fn(&mut [f32], f32),

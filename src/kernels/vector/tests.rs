@@ -5,11 +5,11 @@ fn lengths() -> impl Iterator<Item = usize> {
     (1..=70).chain([127, 128, 129, 172, 2048])
 }
 
-/// Every 997th of all f32 (997 is prime: every exponent is met, and every kind of NaN), and the edges.
+/// Every 9973rd of all f32 (9973 is prime: every exponent is met, and every kind of NaN), and the edges.
 fn all_kinds() -> Vec<f32> {
     let edges = [0.0, -0.0, 1e-45, f32::MIN_POSITIVE, f32::MAX, f32::MIN, f32::INFINITY, f32::NEG_INFINITY, f32::NAN];
     let near = (0..2000).map(|i| 88.0 + i as f32 * 0.001).chain((0..20000).map(|i| -87.0 - i as f32 * 0.001));
-    (0..=u32::MAX).step_by(997).map(f32::from_bits).chain(edges).chain(near).collect()
+    (0..=u32::MAX).step_by(9973).map(f32::from_bits).chain(edges).chain(near).collect()
 }
 
 /// Runs `f` over all kinds of x, and compares with `exact`, whose second value is the bound.
@@ -142,7 +142,7 @@ fn erfc(z: f64) -> f64 {
 #[test]
 fn erfc_of_these_tests_is_right() {
     for (z, expected) in
-        [(0.0, 1.0), (0.5, 0.479500122186953), (2.9, 4.10978780994e-5), (3.1, 1.16486573e-5), (5.0, 1.5374597944280349e-12)]
+        [(0.0, 1.0), (0.5, 0.479500122186953), (2.9, 4.10978780994e-5), (3.1, 1.16486573e-5), (5.0, 1.537_459_794_428_035e-12)]
     {
         let (z, expected): (f64, f64) = (z, expected);
         assert!((erfc(z) / expected - 1.0).abs() < 1e-8, "erfc({z}) = {:e}", erfc(z));
