@@ -1,0 +1,50 @@
+//! Tiny random models against the logits that Hugging Face transformers computes for them; golden/make_golden.py makes the
+//! cases, and asserts there that a wrong setting moves the logits by ten times what is allowed here.
+
+mod common;
+
+use common::{chunked, golden, isas, load, read_npy, relative_difference, repository};
+
+/// Of the largest logit. f32 forwards of these models differ from f64 ones by 2e-6 of it at most (asserted by the script to be
+/// under 2e-5), so another order of summation stays far below; every wrong setting tried moves the logits by 1e-3 or more.
+const TOLERANCE: f32 = 1e-4;
+
+/// How the tokens are cut into calls: all at once and one by one; within the few-token path, beyond it, and across the limit.
+const CHUNKS: &[&[usize]] = &[&[usize::MAX], &[1], &[7], &[16], &[17], &[1, 17, 3, 16, 19, 2], &[33, 1], &[20, 20, 1, 1, 1]];
+
+fn check(case: &str) {
+    let (path, tokens) = golden(case);
+    let (shape, want) = read_npy(&repository("tests/golden").join(case).join("logits.npy"));
+    for isa in isas() {
+        let model = load(&path, Some(isa), 2);
+        assert_eq!(shape, [tokens.len(), model.vocab_size()], "{case}: tokens and vocabulary");
+        for sizes in CHUNKS {
+            let worst = relative_difference(&chunked(&model, &tokens, sizes), &want);
+            assert!(worst <= TOLERANCE, "{case}, {isa:?}, calls of {sizes:?} tokens: off by {worst:e} of the largest logit");
+        }
+    }
+}
+
+macro_rules! cases {
+    ($($case:ident)*) => {
+        $(#[test] fn $case() { check(&stringify!($case).replace('_', "-")); })*
+
+        #[test]
+        fn every_case_is_here() {
+            let mut here: Vec<String> = [$(stringify!($case)),*].iter().map(|name| name.replace('_', "-")).collect();
+            let mut there: Vec<String> = std::fs::read_dir(repository("tests/golden")).unwrap().map(|entry| entry.unwrap())
+                .filter(|entry| entry.path().join("logits.npy").exists()).map(|entry| entry.file_name().into_string().unwrap()).collect();
+            here.sort();
+            there.sort();
+            assert_eq!(here, there);
+        }
+    };
+}
+
+cases! {
+    gpt2_hub gpt2_prefixed gpt2_f16 gpt2_gguf
+    llama_mha llama_gqa_sharded llama_mqa_tied llama_bias llama_head_dim llama_bf16 llama_f16_tied
+    llama_linear_4 llama_linear_5 llama_llama3_4 llama_llama3_5 llama_yarn_4 llama_yarn_5 llama_yarn_mscale
+    llama_gguf_f16 llama_gguf_llama3 llama_gguf_yarn llama_gguf_linear
+    olmo2_mha olmo2_gqa_bf16 olmo2_npy olmo2_npy_config olmo2_gguf_bf16
+}
