@@ -38,17 +38,15 @@ fn assert_prefill_agrees(model: &Arc<Model>, tokens: &[u32], first: usize) {
 fn check_stories(file: &str) {
     let Some(path) = shared("models/stories260k", file) else { return };
     let want = std::fs::read_to_string(path.join("expected.txt")).unwrap();
-    for isa in isas() {
-        for threads in [1, 2] {
-            let model = load(&path.join(file), Some(isa), threads);
-            let tokenizer = model.tokenizer().unwrap();
-            let prompt = tokenizer.encode("Once upon a time", true).unwrap();
-            assert_eq!(prompt, [1, 403, 407, 261, 378]);
-            for prompt in [&prompt[..], &prompt[..1]] {
-                let tokens = continue_greedily(&model, prompt, 201);
-                assert_eq!(tokenizer.decode(&tokens[1..]).unwrap(), want, "{isa:?}, {threads} threads");
-                assert_prefill_agrees(&model, &tokens, prompt.len() - 1);
-            }
+    for (threads, isa) in isas().into_iter().enumerate() {
+        let model = load(&path.join(file), Some(isa), threads + 1);
+        let tokenizer = model.tokenizer().unwrap();
+        let prompt = tokenizer.encode("Once upon a time", true).unwrap();
+        assert_eq!(prompt, [1, 403, 407, 261, 378]);
+        for prompt in [&prompt[..], &prompt[..1]] {
+            let tokens = continue_greedily(&model, prompt, 201);
+            assert_eq!(tokenizer.decode(&tokens[1..]).unwrap(), want, "{isa:?}");
+            assert_prefill_agrees(&model, &tokens, prompt.len() - 1);
         }
     }
 }
@@ -82,15 +80,13 @@ fn demo() -> PathBuf {
 fn demo_is_exact_everywhere() {
     let want = demo_text("fourscore/expected.txt");
     assert_eq!(want, demo_text("texts/gettysburg-address.txt").trim_end());
-    for isa in isas() {
-        for threads in [1, 2] {
-            let model = load(&demo(), Some(isa), threads);
-            let tokenizer = model.tokenizer().unwrap();
-            let prompt = tokenizer.encode("Four score and seven years ago", true).unwrap();
-            let tokens = continue_greedily(&model, &prompt, model.context_length());
-            assert_eq!(tokenizer.decode(&tokens).unwrap(), want, "{isa:?}, {threads} threads");
-            assert_prefill_agrees(&model, &tokens, prompt.len() - 1);
-        }
+    for (threads, isa) in isas().into_iter().enumerate() {
+        let model = load(&demo(), Some(isa), threads + 1);
+        let tokenizer = model.tokenizer().unwrap();
+        let prompt = tokenizer.encode("Four score and seven years ago", true).unwrap();
+        let tokens = continue_greedily(&model, &prompt, model.context_length());
+        assert_eq!(tokenizer.decode(&tokens).unwrap(), want, "{isa:?}");
+        assert_prefill_agrees(&model, &tokens, prompt.len() - 1);
     }
 }
 
