@@ -149,6 +149,13 @@ impl Tokenizer {
         self.vocab.len()
     }
 
+    /// For a model whose output head has `rows` rows, more than there are tokens: the ids of the padding have no text then,
+    /// rather than being outside the vocabulary (in `vocab.txt` they stay `<UNK>`).
+    pub fn with_rows(mut self, rows: usize) -> Result<Self> {
+        self.vocab.extend_to(rows)?;
+        Ok(self)
+    }
+
     /// A decoder for text that arrives token by token.
     pub fn decoder(&self) -> Decoder {
         Decoder::default()

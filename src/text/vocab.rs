@@ -81,6 +81,16 @@ impl Vocab {
         }
     }
 
+    /// Makes ids below `len` that have no token stand for nothing. An absurd `len` changes nothing: its ids stay errors.
+    pub(super) fn extend_to(&mut self, len: usize) -> Result<()> {
+        match len.checked_sub(1).and_then(|last| u32::try_from(last).ok()) {
+            Some(last) if self.rules.out_of_range.is_none() && (self.len()..MAX_VOCAB).contains(&(last as usize)) => {
+                self.set(last, Piece::Nothing).map(|_| ())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// One more than the largest id.
     pub(super) fn len(&self) -> usize {
         self.pieces.len()
@@ -144,6 +154,19 @@ mod tests {
         for wrong in ["<0x-1>", "<0x+1>", "<0x1>", "<0x100>", "<0xGG>", "0x41", "<0x41", "<0x4\u{e9}>", ""] {
             assert_eq!(byte_token(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn ids_of_padding_have_no_text() {
+        let mut vocab = Vocab::new(Rules::PLAIN);
+        vocab.set(1, Piece::Text("a".into())).unwrap();
+        for len in [0, 1, 2, MAX_VOCAB + 1, usize::MAX] {
+            vocab.extend_to(len).unwrap();
+            assert_eq!(vocab.len(), 2);
+        }
+        vocab.extend_to(5).unwrap();
+        assert_eq!((vocab.token_text(1).unwrap(), vocab.token_text(4).unwrap()), ("a".to_owned(), String::new()));
+        assert!(vocab.token_text(5).is_err());
     }
 
     #[test]
