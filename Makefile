@@ -15,6 +15,9 @@ JOBS = $(shell nproc 2>/dev/null || echo 2)
 CMAKE_CONFIGURE = cmake -S . -B $(BUILD) -DENGINE_CARGO_TARGET_DIR=$(CURDIR)/target -DCMAKE_INSTALL_PREFIX=$(PREFIX)
 CMAKE_BUILD = cmake --build $(BUILD) --parallel $(JOBS)
 
+# The makefiles that CMake writes are run from here: no word about entering and leaving each.
+MAKEFLAGS += --no-print-directory
+
 .PHONY: demo test bench install setup setup-test test-rust test-c test-package
 
 demo: setup

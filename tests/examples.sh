@@ -42,7 +42,7 @@ generate() {
   for bad in 0 -1 1x ''; do run 2 $model "$prompt" "$bad"; done
   run 1 /no/such/model "$prompt"
   silent
-  says '^generate: cannot load the model: .*/no/such/model'
+  says '^generate: .*/no/such/model'
 }
 
 fourscore() {

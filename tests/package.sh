@@ -71,7 +71,7 @@ linked yes "$work/shared/consumer_cpp"
 cmake_consumer "find_package, static" "$work/static" "$moved" -DENGINE_COMPONENTS=static
 linked no "$work/static/consumer_cpp"
 refused "version 0.2" "version: $version" configure "$work/newer" "$moved" -DENGINE_WANTED=0.2
-refused "an unknown component" "missing components: nonsense" configure "$work/nonsense" "$moved" -DENGINE_COMPONENTS=nonsense
+refused "an unknown component" 'component "nonsense" is not installed' configure "$work/nonsense" "$moved" -DENGINE_COMPONENTS=nonsense
 pkg_config_consumer "pkg-config" "$moved/$libdir/pkgconfig"
 
 arch=$(cc -print-multiarch 2>/dev/null || true)
