@@ -4,7 +4,7 @@
 //! # What the parsers promise of every file that they accept
 //!
 //! Any file at all gives either an error or tensors of which this holds; `tests` in this folder tries every truncation and
-//! every flipped bit of small files. Each line names the test that breaks it on purpose.
+//! every flipped bit of small files, and asks the `safetensors` crate about its format. Each line names the test that breaks it on purpose.
 //!
 //! | promise | test (in `tests`) |
 //! |---|---|
@@ -14,7 +14,8 @@
 //! | a count can be in the bytes that remain, before anything is allocated for it | `gguf_counts`, `gguf_array_counts` |
 //! | names and keys are UTF-8, bounded, and come once | `gguf_names`, `safetensors_duplicates` |
 //! | arrays, JSON and literals nest to a bounded depth | `gguf_nesting`, `json_nesting` |
-//! | dimensions: 1 to 4, none 0, less than 2^48 elements (GGUF); at most 8, the product in range (others) | `gguf_dimensions`, `npy_shapes`, `safetensors_shapes` |
+//! | GGUF dimensions: 1 to 4, none 0, less than 2^48 elements | `gguf_dimensions` |
+//! | other formats' dimensions: at most 8, their product in range | `npy_shapes`, `safetensors_shapes` |
 //! | a tensor's bytes are its shape times its type's size, exactly | `safetensors_sizes`, `npy_sizes`, `gguf_blocks` |
 //! | a tensor's bytes are inside the file, aligned as the file says | `gguf_ranges`, `gguf_alignment`, `safetensors_ranges` |
 //! | no byte is of two tensors; in safetensors every byte is of one | `gguf_ranges`, `safetensors_ranges` |

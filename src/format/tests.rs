@@ -5,6 +5,7 @@ mod find;
 mod gguf_files;
 mod hostile;
 mod npy_files;
+mod oracle;
 mod safetensors_files;
 
 use super::*;
