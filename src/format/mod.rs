@@ -4,7 +4,8 @@
 //! # What the parsers promise of every file that they accept
 //!
 //! Any file at all gives either an error or tensors of which this holds; `tests` in this folder tries every truncation and
-//! every flipped bit of small files, and asks the `safetensors` crate about its format. Each line names the test that breaks it on purpose.
+//! every flipped bit of small files, and asks the `safetensors` crate about its format. Each line names the test that breaks
+//! it on purpose.
 //!
 //! | promise | test (in `tests`) |
 //! |---|---|
