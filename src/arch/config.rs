@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 /// An object of `config.json`. A key that is `null` counts as missing.
 pub struct Config<'a> {
-    path: PathBuf,
+    /// The file.
+    pub path: PathBuf,
     /// Dotted name of this object inside the file, with a trailing dot; empty at the top.
     at: String,
     object: &'a serde_json::Map<String, Value>,

@@ -20,6 +20,7 @@ use crate::kernels::Layout;
 use crate::ops::elementwise::{Activation, NormKind};
 use config::{Config, Meta};
 use rope::Rope;
+use std::path::Path;
 
 /// Where a sub-layer's norm sits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,8 +144,8 @@ pub fn identify(checkpoint: &Checkpoint) -> Result<(Spec, &'static Names)> {
             let name = metadata
                 .get_str("general.architecture")?
                 .ok_or_else(|| Error::bad_file(&checkpoint.path, "metadata key general.architecture is missing"))?;
-            let family =
-                find(|f| f.gguf.contains(&name)).ok_or_else(|| unknown(checkpoint, "general.architecture", name, |f| f.gguf))?;
+            let family = find(|f| f.gguf.contains(&name))
+                .ok_or_else(|| unknown(&checkpoint.path, "general.architecture", name, |f| f.gguf))?;
             let names = &family.gguf_names;
             let vocab_size = rows_of_embedding(checkpoint, names)?;
             ((family.from_metadata)(&Meta::new(&checkpoint.path, metadata, name, vocab_size)?)?, names)
@@ -153,7 +154,7 @@ pub fn identify(checkpoint: &Checkpoint) -> Result<(Spec, &'static Names)> {
             let config = Config::new(&checkpoint.dir.join("config.json"), value)?;
             let name = config.str("model_type")?.unwrap_or("");
             let family = find(|f| f.model_types.contains(&name))
-                .ok_or_else(|| unknown(checkpoint, "model_type", name, |f| f.model_types))?;
+                .ok_or_else(|| unknown(&config.path, "model_type", name, |f| f.model_types))?;
             config.refuse_quantized()?;
             ((family.from_config)(&config)?, &family.names)
         }
@@ -177,9 +178,9 @@ fn find(wanted: impl Fn(&Family) -> bool) -> Option<&'static Family> {
     FAMILIES.iter().copied().find(|f| wanted(f))
 }
 
-fn unknown(checkpoint: &Checkpoint, key: &str, found: &str, of: fn(&Family) -> &'static [&'static str]) -> Error {
+fn unknown(path: &Path, key: &str, found: &str, of: fn(&Family) -> &'static [&'static str]) -> Error {
     let known: Vec<&str> = FAMILIES.iter().flat_map(|f| of(f)).copied().collect();
-    let path = checkpoint.path.display();
+    let path = path.display();
     Error::unsupported(format!("{path}: {key} \"{found}\" is not supported; this version runs {}", known.join(", ")))
 }
 

@@ -105,9 +105,12 @@ impl Model {
 
     /// The tokenizer, read on first use: a model without one loads and steps; the error says why there is none.
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
-        self.tokenizer.get_or_try_init(|| match &self.source.metadata {
-            Some(metadata) => Tokenizer::from_gguf(&self.source.path, metadata),
-            None => Tokenizer::from_dir(&self.source.dir, self.source.kind),
+        self.tokenizer.get_or_try_init(|| {
+            let tokenizer = match &self.source.metadata {
+                Some(metadata) => Tokenizer::from_gguf(&self.source.path, metadata),
+                None => Tokenizer::from_dir(&self.source.dir, self.source.kind),
+            };
+            tokenizer?.with_rows(self.spec.vocab_size)
         })
     }
 
