@@ -34,7 +34,7 @@ fn catch<T>(body: impl FnOnce() -> T) -> Result<T> {
     DEPTH.set(DEPTH.get() + 1);
     let result = catch_unwind(AssertUnwindSafe(body));
     DEPTH.set(DEPTH.get() - 1);
-    result.map_err(|payload| internal(payload))
+    result.map_err(internal)
 }
 
 fn internal(payload: Box<dyn Any + Send>) -> Error {

@@ -54,7 +54,7 @@ pub struct Norm {
 
 impl Norm {
     /// Elements of a row.
-    pub fn len(&self) -> usize {
+    pub fn width(&self) -> usize {
         self.weight.len()
     }
 
@@ -87,7 +87,7 @@ where
 
 /// y = norm(x), both `[n_tokens, n]`.
 pub fn norm(ctx: &mut Ctx<'_>, norm: &Norm, x: &[f32], y: &mut [f32]) {
-    let (kernels, n) = (ctx.kernels, norm.len());
+    let (kernels, n) = (ctx.kernels, norm.width());
     for_each_token(ctx, y, n, |_, t, row| norm.apply(kernels, &x[t * n..][..n], row));
 }
 
@@ -103,7 +103,7 @@ pub fn add(ctx: &mut Ctx<'_>, norm: Option<&Norm>, x: &mut [f32], h: &mut [f32],
 /// Norms of queries and keys, in place in `qkv: [n_tokens, q + k + v]`.
 pub fn norm_queries_and_keys(ctx: &mut Ctx<'_>, q_norm: &Norm, k_norm: &Norm, qkv: &mut [f32], width: usize) {
     let kernels = ctx.kernels;
-    let (q, k) = (q_norm.len(), k_norm.len());
+    let (q, k) = (q_norm.width(), k_norm.width());
     for_each_token(ctx, qkv, width, |worker, _, row| {
         q_norm.apply_in_place(kernels, worker, &mut row[..q]);
         k_norm.apply_in_place(kernels, worker, &mut row[q..q + k]);
