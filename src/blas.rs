@@ -1,6 +1,6 @@
 //! The only call of `cblas_sgemm`, and the BLAS thread policy: our pool cuts the work, BLAS runs one thread a call.
 //!
-//! OpenBLAS does not promise what DESIGN's readers rely on, so its ways are fenced in here:
+//! OpenBLAS does not keep this library's promises by itself, so its ways are fenced in here:
 //! - It maps 128 MiB of work space for each call that runs beside others, and tries again for ever when the system has none.
 //!   [`buffers`] lets a call in only when the space for it is already mapped; without it [`sgemm`] says no, and the caller's own
 //!   kernels do the work.
