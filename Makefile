@@ -2,11 +2,13 @@
 #
 #   make demo      builds the library and continues a famous text with examples/generate.cpp
 #   make test      every check there is
-#   make bench     the benchmarks
+#   make bench     the benchmarks: kernels, then whole models (written to target/ the first time, 17 GB);
+#                  BENCH="gpt2 --quick" for some of them
 #   make install   PREFIX=/usr/local, DESTDIR= for packagers
 PREFIX = /usr/local
 DESTDIR =
 BUILD = build
+BENCH =
 MODEL = examples/models/fourscore
 PROMPT = Four score and seven years ago
 
@@ -29,7 +31,8 @@ test: test-rust test-c test-package
 	@echo "make test: everything passed"
 
 bench: setup
-	$(CARGO) bench --locked
+	$(CARGO) bench --locked --bench kernels
+	$(CARGO) bench --locked --bench models -- $(BENCH)
 
 install: setup
 	$(CMAKE_CONFIGURE)
