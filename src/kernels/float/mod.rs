@@ -127,7 +127,8 @@ macro_rules! element {
 }
 element!(f32, to_f32: std::convert::identity, from_f32: std::convert::identity,
     load: load, load_first, same, store: store, store_first, same);
-element!(f16, to_f32: f16::to_f32, from_f32: f16::from_f32,
+// The `const` conversions: the others ask the CPU whether it has F16C but not the system whether AVX registers may be used.
+element!(f16, to_f32: f16::to_f32_const, from_f32: f16::from_f32_const,
     load: load_half, load_half_first, S::f16_to_f32, store: store_half, store_half_first, S::f32_to_f16);
 element!(bf16, to_f32: bf16::to_f32, from_f32: bf16::from_f32,
     load: load_half, load_half_first, S::bf16_to_f32, store: store_half, store_half_first, S::f32_to_bf16);

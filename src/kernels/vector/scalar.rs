@@ -66,7 +66,7 @@ pub(in crate::kernels) fn gelu(y: &mut [f32]) {
     for y in y {
         let a = y.abs().min(GELU_FLAT);
         let t = 1.0 / (1.0 + ERFC_SLOPE * (a * FRAC_1_SQRT_2));
-        let p = ERFC.iter().rev().fold(0.0, |p, c| p * t + c);
+        let p = ERFC.iter().rev().fold(0.0, |p, c| p * (2.0 * t - 1.0) + c);
         let phi = 0.5 * (-0.5 * a * a).exp() * t * p; // Φ(−a)
         *y = if y.is_nan() { *y } else { y.max(0.0) - a * phi };
     }
