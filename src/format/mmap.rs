@@ -8,7 +8,7 @@ use super::MapMode;
 use crate::error::{Error, Result};
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::Read;
-use std::ops::{Deref, Range};
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
 /// The bytes of a whole file, or memory of our own.
@@ -53,21 +53,6 @@ impl Mapping {
             Mapping::File(file) => file.check(),
             Mapping::Owned(_) => Ok(()),
         }
-    }
-
-    /// Brings the bytes `range` of a mapped file into memory and into this process's page tables, and returns when they are
-    /// there: about 0.3 s for each GiB that the page cache has, the disk's time for what it has not. So that the first step
-    /// does not wait for its pages, call it for some MiB at a time between other work, or on a thread that nobody waits
-    /// for. A hint: no error, nothing is promised. (MADV_WILLNEED would not do: Linux cuts it to one readahead window.)
-    pub fn prefetch(&self, range: Range<usize>) {
-        #[cfg(target_os = "linux")]
-        if let Mapping::File(file) = self
-            && let Some(bytes) = file.map.get(range.clone())
-        {
-            let _ = file.map.advise_range(memmap2::Advice::PopulateRead, range.start, bytes.len());
-        }
-        #[cfg(not(target_os = "linux"))]
-        let _ = range;
     }
 }
 
@@ -168,9 +153,6 @@ mod tests {
             let mapping = Mapping::open(&path, mode).unwrap();
             assert_eq!(&mapping[..], &content[..], "{mode:?}");
             assert_eq!(mapping.is_mapped(), mode != MapMode::Copy);
-            for range in [0..0, 0..10_000, 5000..10_000, 9999..10_000, 0..10_001, usize::MAX - 1..usize::MAX] {
-                mapping.prefetch(range);
-            }
             mapping.check().unwrap();
         }
     }
