@@ -3,7 +3,9 @@
 
 mod common;
 
-use common::{chunked, golden, isas, load, read_npy, relative_difference, repository};
+use common::{chunked, golden, isas, load, read_npy, relative_difference, repository, same_bits};
+use engine::format::MapMode;
+use engine::{LoadOptions, Model, Weights};
 
 /// Of the largest logit. f32 forwards of these models differ from f64 ones by 2e-6 of it at most (asserted by the script to be
 /// under 2e-5), so another order of summation stays far below; every wrong setting tried moves the logits by 1e-3 or more.
@@ -21,6 +23,24 @@ fn check(case: &str) {
         for sizes in CHUNKS {
             let worst = relative_difference(&chunked(&model, &tokens, sizes), &want);
             assert!(worst <= TOLERANCE, "{case}, {isa:?}, calls of {sizes:?} tokens: off by {worst:e} of the largest logit");
+        }
+    }
+}
+
+/// 16-bit weights are exact in f32, so converting them changes only the order of sums; how a file comes into memory changes nothing.
+#[test]
+fn every_way_to_load() {
+    for case in ["gpt2-f16", "llama-bf16", "llama-f16-tied", "llama-gguf-f16", "olmo2-gqa-bf16", "olmo2-gguf-bf16", "olmo2-npy"] {
+        let (path, tokens) = golden(case);
+        let (_, want) = read_npy(&repository("tests/golden").join(case).join("logits.npy"));
+        let mapped = chunked(&load(&path, None, 2), &tokens, &[1, 17]);
+        let load = |options| Model::load(&path, LoadOptions { threads: 2, ..options }).unwrap();
+        let f32_weights = load(LoadOptions { weights: Weights::F32, ..Default::default() });
+        let worst = relative_difference(&chunked(&f32_weights, &tokens, &[1, 17]), &want);
+        assert!(worst <= TOLERANCE, "{case}, converted to f32: off by {worst:e} of the largest logit");
+        for mapping in [MapMode::Copy, MapMode::Guarded] {
+            let copied = load(LoadOptions { mapping, ..Default::default() });
+            assert!(same_bits(&chunked(&copied, &tokens, &[1, 17]), &mapped), "{case}, {mapping:?}");
         }
     }
 }
