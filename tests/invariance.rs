@@ -112,6 +112,7 @@ fn the_two_paths_agree() {
     });
 }
 
+/// The prefill too, with BLAS: the work is cut into the same runs of outputs whoever does them.
 #[test]
 fn any_number_of_threads() {
     for case in MODELS {
@@ -122,7 +123,7 @@ fn any_number_of_threads() {
                 let more = load(&path, Some(isa), threads);
                 let label = format!("{case}, {isa:?}, {threads} threads");
                 assert_same(&chunked(&more, &tokens, &[1, FEW]), &chunked(&one, &tokens, &[1, FEW]), &label);
-                assert_same_prefill(&chunked(&more, &tokens, &[tokens.len()]), &chunked(&one, &tokens, &[tokens.len()]), &label);
+                assert_same(&chunked(&more, &tokens, &[tokens.len()]), &chunked(&one, &tokens, &[tokens.len()]), &label);
             }
         }
     }
@@ -258,7 +259,10 @@ fn sixteen_bit_caches() {
                 tokens.chunks(size).flat_map(|chunk| step_all(&mut cache, chunk)).collect::<Vec<f32>>()
             };
             assert_same(&run(FEW), &run(1), &format!("{label}, {kv_type:?}"));
-            assert_same_prefill(&run(tokens.len()), &run(tokens.len()), &format!("{label}, {kv_type:?}"));
+            if cfg!(not(feature = "blas")) {
+                // With BLAS the last bit of a sum decides which 16-bit value a key becomes, and the bound is not that of f32.
+                assert_same(&run(tokens.len() / 2 + 1), &run(tokens.len()), &format!("{label}, {kv_type:?}"));
+            }
         }
     });
 }
