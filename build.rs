@@ -89,16 +89,19 @@ fn private_openblas() -> Result<PathBuf, String> {
     let dir = PathBuf::from(var("OUT_DIR"));
     let (object, library) = (dir.join("openblas.o"), dir.join("libengine_openblas.a"));
     let mut link = tool("ld");
-    link.args(["-r", "-u", "cblas_sgemm", "-o"]).arg(&object);
+    link.args(["-r", "-u", "cblas_sgemm", "--wrap=blas_memory_alloc", "-o"]).arg(&object);
     if contains(&bytes, b"gotoblas_PRESCOTT") && contains(&bytes, b"gotoblas_HASWELL") {
         link.args(OLD_CPUS.map(|cpu| format!("--defsym=gotoblas_{cpu}=gotoblas_PRESCOTT")));
         // This one has AVX2, but code of its own with instructions that no other has.
         link.arg("--defsym=gotoblas_EXCAVATOR=gotoblas_HASWELL");
     }
     run(link.arg(&archive))?;
-    // Its mmap and munmap become those of src/blas.rs, which cannot fail.
+    // Its mmap and munmap become those of src/blas.rs, which cannot fail, and src/blas.rs stands between sgemm and the choice of a
+    // buffer, which single-threaded builds make without a lock.
     run(tool("objcopy")
-        .args(["--strip-unneeded", "--keep-global-symbol=cblas_sgemm"])
+        .args(["--strip-unneeded", "--keep-global-symbol=cblas_sgemm", "--keep-global-symbol=engine_openblas_choose"])
+        .args(["--redefine-sym", "__wrap_blas_memory_alloc=engine_openblas_alloc"])
+        .args(["--redefine-sym", "blas_memory_alloc=engine_openblas_choose"])
         .args(["--redefine-sym", "mmap=engine_openblas_map", "--redefine-sym", "munmap=engine_openblas_unmap"])
         .arg(&object))?;
     let _ = std::fs::remove_file(&library);

@@ -171,6 +171,20 @@ mod buffers {
         anonymous(len)
     }
 
+    unsafe extern "C" {
+        /// OpenBLAS's own choice of a buffer (`blas_memory_alloc`).
+        fn engine_openblas_choose(procedure: c_int) -> *mut c_void;
+    }
+
+    /// What sgemm calls for a buffer. A single-threaded build looks for one that is not in use and marks it so without a lock:
+    /// two calls at once could take the same one and spoil each other's result. To give one back it only clears that mark.
+    extern "C" fn alloc(procedure: c_int) -> *mut c_void {
+        static CHOOSING: Mutex<()> = Mutex::new(());
+        let _one_at_a_time = CHOOSING.lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: the function that sgemm would have called, with sgemm's argument.
+        unsafe { engine_openblas_choose(procedure) }
+    }
+
     /// OpenBLAS's `munmap`, called when the library is unloaded or the process exits. A thread that the host has not stopped
     /// may then be inside a call: it keeps its memory.
     extern "C" fn unmap(at: *mut c_void, len: usize) -> c_int {
@@ -193,8 +207,13 @@ mod buffers {
         ".hidden engine_openblas_unmap",
         ".type engine_openblas_unmap,@function",
         "engine_openblas_unmap: jmp {unmap}",
+        ".globl engine_openblas_alloc",
+        ".hidden engine_openblas_alloc",
+        ".type engine_openblas_alloc,@function",
+        "engine_openblas_alloc: jmp {alloc}",
         ".popsection",
         map = sym map,
+        alloc = sym alloc,
         unmap = sym unmap,
     );
 }
@@ -307,6 +326,29 @@ mod tests {
         let skewed = Matrix { data: &bytes(&w)[1..25], ..matrix(Layout::OutIn, 2, 3, &w) };
         assert!(!sgemm(skewed, 0, &x, &mut out));
         assert!(!sgemm(Matrix { dtype: DType::Bf16, ..matrix(Layout::OutIn, 2, 3, &w) }, 0, &x, &mut out));
+    }
+
+    /// Calls so short that most of their time goes into choosing a buffer, where a build without locks lets two take the same.
+    #[test]
+    fn no_two_calls_share_a_buffer() {
+        let (m, n, k) = (8, 8, 8);
+        std::thread::scope(|s| {
+            for host in 0..8 {
+                s.spawn(move || {
+                    let (w, x) = (random(host + 1, n * k), random(host + 50, m * k));
+                    let product = || {
+                        let mut y = [0.0; 64];
+                        assert!(sgemm(matrix(Layout::OutIn, n, k, &w), 0, &x, &mut ColumnsMut::whole(&mut y, m, n)));
+                        y
+                    };
+                    let first = product();
+                    check(matrix(Layout::OutIn, n, k, &w), 0, &x, &first, n, 0..n);
+                    for call in 0..1_000_000 {
+                        assert_eq!(product(), first, "host thread {host}, call {call}");
+                    }
+                });
+            }
+        });
     }
 
     /// Many callers at once, each with panels on a pool of its own: OpenBLAS's buffers are shared by all of them.
