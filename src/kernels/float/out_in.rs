@@ -6,6 +6,8 @@
 //! **Blocking.** A tile of R rows × T tokens has its R·T sums in registers. With one token the limit is memory: 8 rows
 //! at once, which are 8 streams read from 8 parts of the call's range, each with a prefetch ahead. With more tokens
 //! each vector of `w`, converted once, serves T of them, and a block of tokens stays in L2 while the rows pass by.
+//! The other way round (a block of rows in L2 while the tokens pass by) was slower: 46 against 68 GFLOP/s for 512 tokens of
+//! 2048 on a Zen 3, whose peak is 104. One token reads 24 GB/s there, where 8 bare read streams get 26 and one gets 13.
 
 use super::{Element, Product};
 use crate::kernels::simd::Simd;
