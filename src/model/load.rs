@@ -83,7 +83,7 @@ pub(super) fn load(path: &Path, options: LoadOptions<'_>) -> Result<Arc<Model>> 
     let info = Info {
         architecture: spec.family,
         n_params: (linears().map(Linear::n_params).sum::<usize>() + norm_params) as u64,
-        weight_bytes: linears().map(Linear::weight_bytes).sum::<usize>() as u64,
+        weight_bytes: (linears().map(Linear::weight_bytes).sum::<usize>() + norm_params * size_of::<f32>()) as u64,
         n_layers: spec.n_layers,
         hidden_size: spec.hidden_size,
         n_heads: spec.n_heads,

@@ -42,9 +42,9 @@ impl Linear {
     pub fn n_in(&self) -> usize {
         self.n_in
     }
-    /// Bytes of the matrix.
+    /// Bytes of the matrix and its bias.
     pub fn weight_bytes(&self) -> usize {
-        self.weight.data.len()
+        self.weight.data.len() + self.bias.as_ref().map_or(0, |bias| size_of_val(bias.as_slice()))
     }
     /// Number of parameters.
     pub fn n_params(&self) -> usize {
