@@ -205,23 +205,6 @@ impl Kernels {
     ) {
         attention::attend(self, kv, q, k, v, n, scores, states, acc);
     }
-
-    /// [`Kernels::attend`] for the query heads that share one K and V, which are then read once: `states: [g]`, `q` and
-    /// `acc: [g, head_dim]`, `scores` at least `g * n`. The same bits as one at a time.
-    #[allow(clippy::too_many_arguments)]
-    pub fn attend_group(
-        &self,
-        kv: DType,
-        q: &[f32],
-        k: &[u8],
-        v: &[u8],
-        n: usize,
-        scores: &mut [f32],
-        states: &mut [Softmax],
-        acc: &mut [f32],
-    ) {
-        attention::attend(self, kv, q, k, v, n, scores, states, acc);
-    }
 }
 
 /// The bytes of an f32 slice, as a [`Matrix`] wants them.

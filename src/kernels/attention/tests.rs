@@ -33,11 +33,7 @@ impl Case {
                 let (k, v) = (&k.data()[part.clone()], &v.data()[part]);
                 let q = &self.q[h * dim..(h + group) * dim];
                 let acc = &mut acc[h * dim..(h + group) * dim];
-                if group == 1 {
-                    kernels.attend(kv, q, k, v, len, &mut scores, &mut states[h..=h], acc);
-                } else {
-                    kernels.attend_group(kv, q, k, v, len, &mut scores, &mut states[h..h + group], acc);
-                }
+                kernels.attend(kv, q, k, v, len, &mut scores, &mut states[h..h + group], acc);
             }
         }
         (states, acc)
