@@ -1,0 +1,54 @@
+"""GPT-2, with its rarer options."""
+import torch
+from transformers import GPT2Config
+
+from .cases import case
+from .files import edit_config, hf
+from .gguf_files import gguf_case
+
+
+def gpt2(**settings):
+    # Explicit zeros and odd numbers: nothing is left to a default that a reader could have guessed.
+    settings = {"vocab_size": 97, "n_embd": 27, "n_layer": 2, "n_head": 3, "n_positions": 64, "layer_norm_epsilon": 1e-2,
+                "activation_function": "gelu_new", **settings}
+    return GPT2Config(**settings, bos_token_id=settings["vocab_size"] - 1, eos_token_id=settings["vocab_size"] - 1)
+
+
+@case("gpt2-hub", 101)
+def _(folder):
+    """As openai-community/gpt2: no prefix, the causal mask among the tensors, n_ctx beside n_positions, no n_inner."""
+
+    def rename(tensors):
+        out = {k.removeprefix("transformer."): v for k, v in tensors.items()}
+        for i in range(2):
+            out[f"h.{i}.attn.bias"] = torch.tril(torch.ones(64, 64)).view(1, 1, 64, 64)
+        return dict(sorted(out.items()))
+
+    model = hf(folder, gpt2(), 4, rename=rename, drop=("n_inner", "tie_word_embeddings"))
+    edit_config(folder, lambda d: d.update(n_ctx=64))
+    return model, {"eps": {"layer_norm_epsilon": 1e-5}, "gelu": {"activation_function": "gelu"}}
+
+
+@case("gpt2-prefixed", 102)
+def _(folder):
+    """As distilgpt2 and fine-tuned ones: prefix, the tied head written out, masked_bias; here the exact GELU and an MLP that is not 4 wide."""
+
+    def rename(tensors):
+        out = {**tensors, "lm_head.weight": tensors["transformer.wte.weight"].clone()}
+        for i in range(3):
+            out[f"transformer.h.{i}.attn.masked_bias"] = torch.tensor(-10000.0)
+        return out
+
+    model = hf(folder, gpt2(n_layer=3, n_embd=30, n_head=5, n_inner=76, vocab_size=83, activation_function="gelu"), 5, rename=rename)
+    return model, {"eps": {"layer_norm_epsilon": 1e-5}, "gelu": {"activation_function": "gelu_new"}}
+
+
+@case("gpt2-f16", 103)
+def _(folder):
+    model = hf(folder, gpt2(n_embd=52, n_head=4, vocab_size=71), 4, dtype=torch.float16)
+    return model, {"eps": {"layer_norm_epsilon": 1e-5}, "gelu": {"activation_function": "relu"}}
+
+
+@case("gpt2-gguf", 401)
+def _(folder):
+    return gguf_case(folder, gpt2(n_embd=32, n_head=4, vocab_size=73), {"eps": {"layer_norm_epsilon": 1e-5}})
