@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .models import run, wrong_models
+from .models import run, smallest_margin, wrong_models
 
 HERE = Path(__file__).resolve().parent.parent
 CASES = {}
@@ -43,6 +43,8 @@ def make(name):
     print(f"{name:20} {size >> 10:4} KiB, largest logit {largest:.1f}, f32-f64 {rounding:.0e}, wrong settings move it by",
           ", ".join(f"{k} {v:.0e}" for k, v in moves.items()), flush=True)
     record("rounding.json", {name: float(f"{rounding:.3g}")})
+    margin = smallest_margin(model, tokens)
+    assert margin > 1e-3, f"{name}: rounding might choose another expert, the margin is {margin:.1e}: take another seed"
     assert rounding < 2e-5, f"{name}: f32 and f64 differ by {rounding:.1e}"
     weak = {k: v for k, v in moves.items() if not v >= 1e-3}
     assert not weak, f"{name}: these wrong settings would pass: {weak}"

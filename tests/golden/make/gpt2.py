@@ -5,6 +5,7 @@ from transformers import GPT2Config
 from .cases import case
 from .files import edit_config, hf
 from .gguf_files import gguf_case
+from .models import zeroed
 
 
 def gpt2(**settings):
@@ -52,3 +53,44 @@ def _(folder):
 @case("gpt2-gguf", 401)
 def _(folder):
     return gguf_case(folder, gpt2(n_embd=32, n_head=4, vocab_size=73), {"eps": {"layer_norm_epsilon": 1e-5}})
+
+
+# ---- the rarer options ----
+
+
+def active(model):
+    """A `mend`: takes back the bias that suits the GELUs."""
+    for name, p in model.named_parameters():
+        if name.endswith("c_fc.bias"):
+            p.add_(2.3)
+        elif name.endswith("mlp.c_proj.weight"):
+            p.mul_(0.1)
+
+
+BIASES = zeroed("attn.c_attn.bias", "attn.c_proj.bias", "c_fc.bias", "mlp.c_proj.bias", "ln_1.bias", "ln_2.bias", "ln_f.bias")
+
+
+@case("gpt2-inverse-layer", 111)
+def _(folder):
+    """Attention scaled by the layer's number too, an untied head, ReLU."""
+    config = gpt2(n_layer=3, scale_attn_by_inverse_layer_idx=True, tie_word_embeddings=False, activation_function="relu", vocab_size=61)
+    wrong = {"eps": {"layer_norm_epsilon": 1e-5}, "activation": {"activation_function": "gelu"},
+             "scaling": {"scale_attn_by_inverse_layer_idx": False}, "tied": lambda model: model.lm_head.weight.copy_(model.transformer.wte.weight), **BIASES}
+    return hf(folder, config, 4, mend=active), wrong
+
+
+@case("gpt2-unscaled", 112)
+def _(folder):
+    """Attention not scaled, SiLU, an MLP of odd width; bf16."""
+    config = gpt2(scale_attn_weights=False, activation_function="silu", n_inner=33, vocab_size=61)
+    wrong = {"activation": {"activation_function": "gelu"}, "scaling": {"scale_attn_weights": True}, **BIASES}
+    return hf(folder, config, 5, dtype=torch.bfloat16, mend=active), wrong
+
+
+@case("gpt2-hub-untied", 113)
+def _(folder):
+    """No prefix, and a head that is not the embedding; an option that changes no result; f16."""
+    config = gpt2(tie_word_embeddings=False, activation_function="gelu_pytorch_tanh", vocab_size=61)
+    model = hf(folder, config, 4, dtype=torch.float16, rename=lambda t: {k.removeprefix("transformer."): v for k, v in t.items()})
+    edit_config(folder, lambda d: d.update(reorder_and_upcast_attn=True))  # with which transformers computes nothing in f64
+    return model, {"gelu": {"activation_function": "gelu"}, "tied": lambda model: model.lm_head.weight.copy_(model.transformer.wte.weight)}

@@ -136,3 +136,23 @@ def lean(model):
             p[0] = -1.0
         elif name.endswith(("pre_feedforward_layernorm.weight", "post_attention_layernorm.weight")):
             p[0] = 0.0
+
+
+# ---- experts ----
+
+
+def smallest_margin(model, tokens):
+    """By how much, over all tokens and layers, the least of the chosen experts' logits is above the best of the others'. Infinite for a
+    model without experts."""
+    margins = [float("inf")]
+
+    def hook(router, inputs, outputs):
+        logits = outputs[0].sort(-1, descending=True).values
+        if router.top_k < logits.shape[-1]:
+            margins.append(float((logits[:, router.top_k - 1] - logits[:, router.top_k]).min()))
+
+    hooks = [m.register_forward_hook(hook) for m in model.modules() if type(m).__name__.endswith("TopKRouter")]
+    run(model, tokens)
+    for h in hooks:
+        h.remove()
+    return min(margins)
