@@ -54,6 +54,9 @@ const PENDING: &str = "
     gpt2_inverse_layer gpt2_unscaled gpt2_hub_untied
     smollm3_4 smollm3_interval smollm3_window_5
     granite_4 granite_5 granite_f16_bias
+    mixtral_4 mixtral_window_5 mixtral_f16
+    qwen3_moe_4 qwen3_moe_dense_layers_5 qwen3_moe_f16
+    olmoe_4 olmoe_clip_5 olmoe_f16
     olmo_4 olmo_5 olmo_f16_bias
     olmo3_4 olmo3_default_pattern olmo3_5
     gpt_neox_4 gpt_neox_serial_5 gpt_neox_no_bias

@@ -10,7 +10,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from .models import parameters, random_model
+from .models import PLAIN, parameters, random_model
 
 
 def write_config(folder, model, form, legacy=lambda d: None, drop=(), dtype="float32"):
@@ -68,7 +68,7 @@ def hf(folder, config, form, dtype=torch.float32, shards=1, rename=lambda t: t, 
     path.mkdir()
     write_config(path, model, form, legacy, drop, str(dtype).removeprefix("torch."))
     write_safetensors(path, rename(saved(model)), dtype, shards)
-    read, info = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="eager", output_loading_info=True)
+    read, info = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, output_loading_info=True, **PLAIN)
     assert not info["missing_keys"] and not info["mismatched_keys"], info
     for k, v in model.state_dict().items():
         assert torch.equal(v, read.state_dict()[k]), f"{k} was not read back from {path}"

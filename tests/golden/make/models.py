@@ -4,11 +4,14 @@ import copy
 import torch
 from transformers import AutoModelForCausalLM
 
+# The implementations that take odd sizes.
+PLAIN = {"attn_implementation": "eager", "experts_implementation": "eager"}
+
 
 def random_model(config, dtype=torch.float32, embedding=0.3, mend=lambda model: None):
     """A model with every parameter random, rounded to `dtype`, held in f32. `embedding`: standard deviation of the embedding; a small
     one makes eps matter in the first layer. `mend` may change parameters before they are rounded."""
-    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval().float()
+    model = AutoModelForCausalLM.from_config(config, **PLAIN).eval().float()
     generator = torch.Generator().manual_seed(torch.initial_seed() + 1)
     with torch.no_grad():
         for name, p in sorted(model.named_parameters()):
@@ -70,7 +73,7 @@ def wrong_models(model, wrong):
 
 def with_settings(model, config):
     """The same weights under another config."""
-    other = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval().float()
+    other = AutoModelForCausalLM.from_config(config, **PLAIN).eval().float()
     other.load_state_dict(model.state_dict())
     other.tie_weights()
     return other

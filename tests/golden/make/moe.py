@@ -93,7 +93,7 @@ def qwen3_moe(**settings):
 
 
 def qwen3_moe_4(d):
-    """transformers 4, and 5 until some version, wrote num_experts."""
+    """transformers 4 wrote num_experts."""
     d["num_experts"] = d.pop("num_local_experts")
     d |= {"max_window_layers": 48}
 
@@ -114,7 +114,7 @@ def _(folder):
     return hf(folder, config, 5, dtype=torch.bfloat16), {**QWEN3_MOE, "norm_topk_prob": {"norm_topk_prob": True}}
 
 
-@case("qwen3-moe-f16", 1213, n_tokens=100)
+@case("qwen3-moe-f16", 1214, n_tokens=100)
 def _(folder):
     """No head_dim, biases, tied, a window in every layer."""
     config = qwen3_moe(head_dim=12, attention_bias=True, tie_word_embeddings=True, use_sliding_window=True, sliding_window=20)
@@ -156,7 +156,7 @@ def _(folder):
     return hf(folder, olmoe(clip_qkv=0.9, norm_topk_prob=True), 5, dtype=torch.bfloat16), wrong
 
 
-@case("olmoe-f16", 1223)
+@case("olmoe-f16", 1225)
 def _(folder):
     config = olmoe(num_experts=9, num_experts_per_tok=4, clip_qkv=0.7)
     wrong = {**moe_wrong(4), "clip": {"clip_qkv": None}, "norm_topk_prob": {"norm_topk_prob": True}}
