@@ -87,6 +87,10 @@ pub struct Kernels {
     gelu: unsafe fn(&mut [f32]),
     gelu_tanh: unsafe fn(&mut [f32]),
     relu: unsafe fn(&mut [f32]),
+    relu_squared: unsafe fn(&mut [f32]),
+    quick_gelu: unsafe fn(&mut [f32]),
+    /// Each `y` becomes `cap · tanh(y / cap)`.
+    softcap: unsafe fn(&mut [f32], f32),
     /// The largest element; `-inf` for none.
     max: unsafe fn(&[f32]) -> f32,
     /// Each `y` becomes `exp(y - shift)`; their sum.
@@ -187,14 +191,39 @@ impl Kernels {
         unsafe { (self.relu)(y) }
     }
 
+    /// `y = max(y, 0)²`; NaN stays NaN.
+    pub fn relu_squared(&self, y: &mut [f32]) {
+        // SAFETY: `select` saw the features.
+        unsafe { (self.relu_squared)(y) }
+    }
+
+    /// `y = y·sigmoid(1.702·y)`.
+    pub fn quick_gelu(&self, y: &mut [f32]) {
+        // SAFETY: `select` saw the features.
+        unsafe { (self.quick_gelu)(y) }
+    }
+
+    /// `y *= factor`.
+    pub fn scale(&self, y: &mut [f32], factor: f32) {
+        // SAFETY: `select` saw the features.
+        unsafe { (self.scale)(y, factor) }
+    }
+
+    /// `y = cap · tanh(y / cap)`.
+    pub fn softcap(&self, y: &mut [f32], cap: f32) {
+        // SAFETY: `select` saw the features.
+        unsafe { (self.softcap)(y, cap) }
+    }
+
     /// The queries that see the same `n` consecutive cached positions of one kv head, with online softmax.
     /// `q: [g, head_dim]` is already scaled; `k` and `v` are arrays of `kv`, `[n, head_dim]`; `scores` is scratch of at least
-    /// `g * n`; `states: [g]` and `acc: [g, head_dim]` are carried from block to block (from [`Softmax::EMPTY`], whatever
+    /// `g * n`; scores are soft-capped at `softcap` where there is one; `states: [g]` and `acc: [g, head_dim]` are carried from block to block (from [`Softmax::EMPTY`], whatever
     /// `acc` held). Afterwards `acc / state.sum` is the attention output; a query's bits do not depend on the others.
     #[allow(clippy::too_many_arguments)]
     pub fn attend(
         &self,
         kv: DType,
+        softcap: Option<f32>,
         q: &[f32],
         k: &[u8],
         v: &[u8],
@@ -203,7 +232,7 @@ impl Kernels {
         states: &mut [Softmax],
         acc: &mut [f32],
     ) {
-        attention::attend(self, kv, q, k, v, n, scores, states, acc);
+        attention::attend(self, kv, softcap, q, k, v, n, scores, states, acc);
     }
 }
 

@@ -57,6 +57,10 @@ macro_rules! table {
             math::map::<_, F>(Vectors::new(), y)
         }
         #[target_feature(enable = $features)]
+        fn softcap(y: &mut [f32], cap: f32) {
+            math::softcap(Vectors::new(), y, cap)
+        }
+        #[target_feature(enable = $features)]
         fn max(x: &[f32]) -> f32 {
             norm::max(Vectors::new(), x)
         }
@@ -80,6 +84,9 @@ macro_rules! table {
             gelu: map::<math::Gelu>,
             gelu_tanh: map::<math::GeluTanh>,
             relu: map::<math::Relu>,
+            relu_squared: map::<math::ReluSquared>,
+            quick_gelu: map::<math::QuickGelu>,
+            softcap,
             max,
             exp_sum,
         }
@@ -102,6 +109,9 @@ static SCALAR: Kernels = Kernels {
     gelu: vector::scalar::gelu,
     gelu_tanh: vector::scalar::gelu_tanh,
     relu: vector::scalar::relu,
+    relu_squared: vector::scalar::relu_squared,
+    quick_gelu: vector::scalar::quick_gelu,
+    softcap: vector::scalar::softcap,
     max: vector::scalar::max,
     exp_sum: vector::scalar::exp_sum,
 };

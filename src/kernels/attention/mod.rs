@@ -15,6 +15,7 @@ use crate::threads::ColumnsMut;
 pub(super) fn attend(
     kernels: &Kernels,
     kv: DType,
+    softcap: Option<f32>,
     q: &[f32],
     k: &[u8],
     v: &[u8],
@@ -37,6 +38,9 @@ pub(super) fn attend(
     // SAFETY: `Kernels::select` saw the features; `check` saw the sizes.
     unsafe { kernels.out_in.of(kv)(&product, &mut out) };
 
+    if let Some(cap) = softcap {
+        kernels.softcap(scores, cap);
+    }
     for ((scores, state), acc) in scores.chunks_exact_mut(n).zip(states).zip(acc.chunks_exact_mut(dim)) {
         update(kernels, scores, state, acc);
     }

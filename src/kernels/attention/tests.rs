@@ -4,6 +4,7 @@ use crate::kernels::{Kernels, Softmax};
 
 struct Case {
     kv: DType,
+    softcap: Option<f32>,
     dim: usize,
     n: usize,
     q: Vec<f32>,
@@ -16,11 +17,11 @@ impl Case {
         let mut random = Random((dim * 1000 + n) as u64);
         let q = random.vec(heads * dim).into_iter().map(|q| q * size).collect();
         let mut held = || random.vec(n * dim).into_iter().map(|x| held(kv, x)).collect();
-        Self { kv, dim, n, q, k: held(), v: held() }
+        Self { kv, softcap: None, dim, n, q, k: held(), v: held() }
     }
     /// In blocks of `block` positions, `group` heads at a time; states and unnormalised outputs.
     fn run(&self, kernels: &Kernels, block: usize, group: usize) -> (Vec<Softmax>, Vec<f32>) {
-        let Self { kv, dim, n, .. } = *self;
+        let Self { kv, softcap, dim, n, .. } = *self;
         let (k, v) = (Unaligned::new(kv, &self.k), Unaligned::new(kv, &self.v));
         let heads = self.q.len() / dim;
         let mut states = vec![Softmax::EMPTY; heads];
@@ -33,25 +34,27 @@ impl Case {
                 let (k, v) = (&k.data()[part.clone()], &v.data()[part]);
                 let q = &self.q[h * dim..(h + group) * dim];
                 let acc = &mut acc[h * dim..(h + group) * dim];
-                kernels.attend(kv, q, k, v, len, &mut scores, &mut states[h..h + group], acc);
+                kernels.attend(kv, softcap, q, k, v, len, &mut scores, &mut states[h..h + group], acc);
             }
         }
         (states, acc)
     }
     /// Against f64. A score s is off by (dim + 1)·u·Σ|q·k|, s − max by one rounding more, each exp by 2u; every block rescales what
-    /// came before by another such exp; the weighted sums add (n + 1)·u. Numerator and denominator are both off so.
+    /// came before by another such exp; a soft cap, which is flatter than its argument, adds 7 roundings of the cap; the weighted sums add (n + 1)·u. Numerator and denominator are both off so.
     fn check(&self, name: &str, kernels: &Kernels, block: usize) {
         let (states, acc) = self.run(kernels, block, 1);
         let Self { dim, n, .. } = *self;
         for (h, q) in self.q.chunks(dim).enumerate() {
             let products = |p: usize| q.iter().zip(&self.k[p * dim..]).map(|(q, k)| f64::from(*q) * f64::from(*k));
-            let scores: Vec<f64> = (0..n).map(|p| products(p).sum()).collect();
+            let cap = self.softcap.map_or(f64::INFINITY, f64::from);
+            let capped = |s: f64| if cap.is_finite() { cap * (s / cap).tanh() } else { s };
+            let scores: Vec<f64> = (0..n).map(|p| capped(products(p).sum())).collect();
             let size = (0..n).map(|p| products(p).map(f64::abs).sum()).fold(0.0, f64::max);
             let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let weights: Vec<f64> = scores.iter().map(|s| (s - max).exp()).collect();
             let sum: f64 = weights.iter().sum();
             let blocks = n.div_ceil(block) as f64;
-            let exponent = (dim + 1) as f64 * size + 2.0 * size;
+            let exponent = (dim + 1) as f64 * size + 2.0 * size + if cap.is_finite() { 7.0 * cap } else { 0.0 };
             let relative = 2.0 * U * (2.0 * exponent * 2.0 + 3.0 * (blocks + 1.0) + (n + 1) as f64) * 1.01;
             for d in 0..dim {
                 let (mut expected, mut bound) = (0.0, 0.0);
@@ -97,6 +100,15 @@ fn scores_far_apart_do_not_overflow() {
     }
 }
 
+#[test]
+fn a_soft_cap_bounds_the_scores() {
+    for (name, kernels) in tables() {
+        for cap in [0.5, 3.0, 50.0] {
+            Case { softcap: Some(cap), ..Case::new(DType::F32, 16, 70, 2, 5.0) }.check(name, kernels, 64);
+        }
+    }
+}
+
 /// The heads that share K and V get the same bits together as alone.
 #[test]
 fn a_group_has_the_bits_of_its_heads() {
@@ -121,6 +133,7 @@ fn masked_positions_weigh_nothing() {
         let (mut state, mut acc, mut scores) = (Softmax::EMPTY, [f32::NAN], [0.0; 3]);
         kernels.attend(
             DType::F32,
+            None,
             &[1.0],
             &k.data()[..4],
             &v.data()[..4],
@@ -130,9 +143,9 @@ fn masked_positions_weigh_nothing() {
             &mut acc,
         );
         assert_eq!((state, acc), (Softmax::EMPTY, [0.0]), "{name}");
-        kernels.attend(DType::F32, &[1.0], k.data(), v.data(), 3, &mut scores, std::slice::from_mut(&mut state), &mut acc);
+        kernels.attend(DType::F32, None, &[1.0], k.data(), v.data(), 3, &mut scores, std::slice::from_mut(&mut state), &mut acc);
         assert_eq!((state, acc), (Softmax { max: 2.0, sum: 1.0 }, [3.0]), "{name}");
-        kernels.attend(DType::F32, &[1.0], &[], &[], 0, &mut scores, std::slice::from_mut(&mut state), &mut acc);
+        kernels.attend(DType::F32, None, &[1.0], &[], &[], 0, &mut scores, std::slice::from_mut(&mut state), &mut acc);
         assert_eq!((state, acc), (Softmax { max: 2.0, sum: 1.0 }, [3.0]), "{name}");
     }
 }

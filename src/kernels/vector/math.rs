@@ -1,12 +1,14 @@
 //! exp and what is made of it, on whole vectors.
 
-use super::{ERFC, ERFC_SLOPE, GELU_CUBIC, GELU_FLAT, SQRT_2_OVER_PI};
+use super::{ERFC, ERFC_SLOPE, GELU_CUBIC, GELU_FLAT, QUICK_GELU, SQRT_2_OVER_PI};
 use crate::kernels::simd::Simd;
 use std::f32::consts::{FRAC_1_SQRT_2, LOG2_E};
 
 /// ln 2 in two parts: the first has so few bits that n · LN_2_HIGH is exact for every n that occurs.
 const LN_2_HIGH: f32 = 0.693_359_4;
 const LN_2_LOW: f32 = -2.121_944_4e-4;
+/// Twice the argument from which tanh is 1.
+const TANH_FLAT: f32 = 24.0;
 /// exp(r) = 1 + r + r²·Q(r): a minimax fit of Q over |r| ≤ 0.3475, relative error 3.1e-9. Lowest power first.
 const Q: [f32; 5] = [0.499_999_94, 0.166_665_2, 0.041_668_404, 0.008_368_899, 0.001_381_422_2];
 /// Below this, exp is 0: it is less than half of the least denormal.
@@ -25,6 +27,21 @@ pub(super) fn exp<S: Simd>(s: S, x: S::V) -> S::V {
     let r = s.fma(n, s.splat(-LN_2_LOW), r);
     let q = polynomial(s, r, &Q);
     s.scale(s.add(s.splat(1.0), s.fma(s.mul(r, r), q, r)), n)
+}
+
+/// tanh(u) = e / (e + 2) with e = exp(2u) − 1, which is 2^n·(exp(r) − 1) + (2^n − 1): near 0, where n is 0, no digits are
+/// lost. Within 4 units of the last place; NaN stays NaN.
+#[inline(always)]
+fn tanh<S: Simd>(s: S, u: S::V) -> S::V {
+    // Beyond ±12, tanh is ±1 in f32.
+    let x = s.max(s.splat(-TANH_FLAT), s.min(s.splat(TANH_FLAT), s.add(u, u)));
+    let n = s.round(s.mul(x, s.splat(LOG2_E)));
+    let r = s.fma(n, s.splat(-LN_2_HIGH), x);
+    let r = s.fma(n, s.splat(-LN_2_LOW), r);
+    let power = s.scale(s.splat(1.0), n);
+    let small = s.fma(s.mul(r, r), polynomial(s, r, &Q), r);
+    let e = s.fma(power, small, s.sub(power, s.splat(1.0)));
+    s.div(e, s.add(e, s.splat(2.0)))
 }
 
 /// Horner's rule; the lowest power is first.
@@ -84,6 +101,34 @@ impl Map for Relu {
     #[inline(always)]
     fn of<S: Simd>(s: S, x: S::V) -> S::V {
         s.max(s.splat(0.0), x)
+    }
+}
+
+/// max(x, 0)²
+pub(in crate::kernels) struct ReluSquared;
+impl Map for ReluSquared {
+    #[inline(always)]
+    fn of<S: Simd>(s: S, x: S::V) -> S::V {
+        let y = s.max(s.splat(0.0), x);
+        s.mul(y, y)
+    }
+}
+
+/// x · sigmoid(1.702 x)
+pub(in crate::kernels) struct QuickGelu;
+impl Map for QuickGelu {
+    #[inline(always)]
+    fn of<S: Simd>(s: S, x: S::V) -> S::V {
+        s.div(x, s.add(s.splat(1.0), exp(s, s.mul(x, s.splat(-QUICK_GELU)))))
+    }
+}
+
+/// y = cap · tanh(y / cap)
+#[inline(always)]
+pub(in crate::kernels) fn softcap<S: Simd>(s: S, y: &mut [f32], cap: f32) {
+    for y in y.chunks_mut(S::LANES) {
+        let capped = tanh(s, s.div(s.get(y, 0.0), s.splat(cap)));
+        s.put(y, s.mul(capped, s.splat(cap)));
     }
 }
 

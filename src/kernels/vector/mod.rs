@@ -27,5 +27,7 @@ pub(in crate::kernels) const ERFC_SLOPE: f32 = 0.75;
 pub(in crate::kernels) const GELU_FLAT: f32 = 16.0;
 /// √(2/π)
 pub(in crate::kernels) const SQRT_2_OVER_PI: f32 = 0.797_884_6;
+/// What x is multiplied by in the sigmoid of quick_gelu.
+pub(in crate::kernels) const QUICK_GELU: f32 = 1.702;
 /// The cubic term of the tanh form of gelu.
 pub(in crate::kernels) const GELU_CUBIC: f32 = 0.044715;

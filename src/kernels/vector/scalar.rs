@@ -1,7 +1,7 @@
 //! The plain versions, with the standard library's `exp`.
 #![forbid(unsafe_code)]
 
-use super::{ERFC, ERFC_SLOPE, GELU_CUBIC, GELU_FLAT, SQRT_2_OVER_PI};
+use super::{ERFC, ERFC_SLOPE, GELU_CUBIC, GELU_FLAT, QUICK_GELU, SQRT_2_OVER_PI};
 use std::f32::consts::FRAC_1_SQRT_2;
 
 pub(in crate::kernels) fn rms_norm(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32]) {
@@ -85,6 +85,26 @@ pub(in crate::kernels) fn relu(y: &mut [f32]) {
         if *y < 0.0 {
             *y = 0.0;
         }
+    }
+}
+
+pub(in crate::kernels) fn relu_squared(y: &mut [f32]) {
+    for y in y {
+        *y = if *y < 0.0 { 0.0 } else { *y * *y };
+    }
+}
+
+/// With the sigmoid at 1.702 x: an early approximation of gelu.
+pub(in crate::kernels) fn quick_gelu(y: &mut [f32]) {
+    for y in y {
+        *y /= 1.0 + (-QUICK_GELU * *y).exp();
+    }
+}
+
+/// cap · tanh(y / cap)
+pub(in crate::kernels) fn softcap(y: &mut [f32], cap: f32) {
+    for y in y {
+        *y = (*y / cap).tanh() * cap;
     }
 }
 

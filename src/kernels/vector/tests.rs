@@ -169,6 +169,38 @@ fn relu() {
     check_map(|kernels, y| kernels.relu(y), |x| (x.max(0.0), 0.0));
 }
 
+#[test]
+fn relu_squared() {
+    check_map(|kernels, y| kernels.relu_squared(y), |x| (x.max(0.0).powi(2), U * x.max(0.0).powi(2) + TINY));
+}
+
+/// As silu, with an exponent that has two roundings (the constant's and the product's).
+#[test]
+fn quick_gelu_is_within_its_bound() {
+    check_map(
+        |kernels, y| kernels.quick_gelu(y),
+        |x| {
+            let y = x / (1.0 + (-1.702 * x).exp());
+            let relative = 4.1 + 3.0 * (1.702 * x).abs().min(100.0);
+            (y, relative * U * y.abs() + TINY + if x < -52.0 { 3e-36 } else { 0.0 })
+        },
+    );
+}
+
+/// tanh is within 4 units of the last place; the division before it and the product after it round once each.
+#[test]
+fn softcap_is_within_its_bound() {
+    for cap in [1.0, 30.0, 50.0] {
+        check_map(
+            |kernels, y| kernels.softcap(y, cap),
+            |x| {
+                let y = f64::from(cap) * (x / f64::from(cap)).tanh();
+                (y, 11.0 * U * y.abs() + 2.0 * f64::from(cap) * TINY)
+            },
+        );
+    }
+}
+
 /// Any length gives the same as one element at a time: no element depends on its neighbours or its place.
 #[test]
 fn activations_of_every_length() {
@@ -178,6 +210,9 @@ fn activations_of_every_length() {
             |k, y| k.gelu(y),
             |k, y| k.gelu_tanh(y),
             |k, y| k.relu(y),
+            |k, y| k.relu_squared(y),
+            |k, y| k.quick_gelu(y),
+            |k, y| k.softcap(y, 2.0),
         ] {
             for n in lengths() {
                 let x: Vec<f32> = Random(n as u64).vec(n).iter().map(|x| x * 5.0).collect();
