@@ -208,6 +208,9 @@ typedef struct engine_cache_options {
     /// Most tokens that the cache may hold, at most engine_model_context_length(). 0: that many. Memory is taken as tokens
     /// come, not for this number.
     size_t max_tokens;
+    /// How many tokens engine_cache_truncate() can take back at least, in models with layers that see only a window of the last
+    /// tokens: those layers let go of what is further back. 0: 64. For other models it says nothing: they keep everything.
+    size_t rewind_tokens;
 } engine_cache_options;
 
 /// Done.
@@ -354,8 +357,10 @@ size_t engine_cache_max_tokens(const struct engine_cache *cache);
 
 /// Keeps the first `len` tokens, as if the rest had never been fed; 0 empties the cache.
 ///
-/// Errors: ENGINE_ERR_BAD_ARGUMENT if len is more than engine_cache_len().
-engine_status engine_cache_truncate(struct engine_cache *cache, size_t len);
+/// Errors: ENGINE_ERR_BAD_ARGUMENT if len is more than engine_cache_len(), or so much less that layers which see only a window of
+/// the last tokens no longer hold what is needed (engine_cache_options.rewind_tokens): the message names the least.
+engine_status engine_cache_truncate(struct engine_cache *cache,
+                                    size_t len);
 
 /// A second cache with the same tokens, which goes its own way from here. The memory of what they have in common is shared until
 /// one of the two writes to it. *copy: the new cache, to be freed with engine_cache_free(); NULL after a failure.

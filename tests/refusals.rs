@@ -55,10 +55,13 @@ fn unsupported_options_are_named_with_their_values() {
     unsupported("llama-mha", json!({"model_type": "mamba"}), &["config.json", "model_type", "mamba", "llama", "gpt2", "olmo2"]);
     unsupported("llama-mha", json!({"hidden_act": "xielu"}), &["config.json", "hidden_act", "xielu"]);
     unsupported("llama-mha", json!({"quantization_config": {"quant_method": "gptq"}}), &["quant_method", "gptq"]);
-    unsupported("llama-mha", json!({"rope_parameters": {"rope_type": "longrope"}}), &["rope_parameters.rope_type", "longrope"]);
+    unsupported("llama-mha", json!({"rope_parameters": {"rope_type": "ntk"}}), &["rope_parameters.rope_type", "ntk"]);
     unsupported("llama-mha", json!({"rope_parameters": null, "rope_scaling": {"type": "dynamic"}}), &["rope_scaling", "dynamic"]);
     unsupported("llama-mha", json!({"partial_rotary_factor": 0.5}), &["partial_rotary_factor", "0.5"]);
-    unsupported("gpt2-hub", json!({"scale_attn_by_inverse_layer_idx": true}), &["scale_attn_by_inverse_layer_idx", "true"]);
+    unsupported("gpt2-hub", json!({"add_cross_attention": true}), &["add_cross_attention", "true"]);
+    unsupported("gemma-4", json!({"use_bidirectional_attention": true}), &["use_bidirectional_attention", "true"]);
+    let layers = json!({"layer_types": ["full_attention", "chunked_attention"]});
+    unsupported("qwen3-4", layers, &["layer_types", "chunked_attention"]);
     unsupported("gpt2-hub", json!({"activation_function": "tanhexp"}), &["activation_function", "tanhexp"]);
 }
 
@@ -76,6 +79,21 @@ fn broken_configurations_name_the_key() {
     bad(json!({"rope_parameters": {"rope_theta": 0.0}}), &["theta"]);
     bad(json!({"rope_parameters": {"rope_type": "linear"}}), &["rope_parameters.factor", "missing"]);
     bad(json!({"vocab_size": 4_000_000_000_000_u64}), &["vocabulary size"]);
+}
+
+#[test]
+fn broken_options_of_families_name_the_key() {
+    let bad = |case, changes, words: &[&str]| refused(case, changes, ErrorKind::BadFile, words);
+    bad("mistral-window-4", json!({"sliding_window": 0}), &["window of 0"]);
+    bad("mistral-window-4", json!({"sliding_window": "wide"}), &["sliding_window", "wide"]);
+    bad("qwen3-4", json!({"layer_types": ["full_attention"]}), &["layer_types", "1 entries", "expected 2"]);
+    bad("qwen3-4", json!({"layer_types": ["sliding_attention", "full_attention"]}), &["sliding_window", "missing"]);
+    bad("olmo-4", json!({"clip_qkv": -1.0}), &["clip", "-1"]);
+    bad("gemma2-4", json!({"attn_logit_softcapping": 0.0}), &["attention soft cap is 0"]);
+    bad("granite-4", json!({"logits_scaling": 0.0}), &["logit scale is inf"]);
+    bad("smollm3-4", json!({"no_rope_layers": [1]}), &["no_rope_layers", "1 entries"]);
+    bad("smollm3-interval", json!({"no_rope_layer_interval": 0}), &["no_rope_layer_interval", "0"]);
+    bad("phi3-longrope-4", json!({"partial_rotary_factor": 1.5}), &["partial_rotary_factor", "1.5"]);
 }
 
 #[test]

@@ -135,6 +135,8 @@ public:
     CacheOptions &max_tokens(std::size_t max_tokens) noexcept { return options_.max_tokens = max_tokens, *this; }
     /// ENGINE_KV_...
     CacheOptions &kv_type(std::int32_t kv_type) noexcept { return options_.kv_type = kv_type, *this; }
+    /// How many tokens truncate() can take back at least where layers see only a window. 0: 64.
+    CacheOptions &rewind_tokens(std::size_t tokens) noexcept { return options_.rewind_tokens = tokens, *this; }
 
 private:
     friend class Cache;

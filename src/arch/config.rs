@@ -1,10 +1,13 @@
 //! Typed reading of `config.json` and of GGUF metadata, with errors that name the key.
 #![forbid(unsafe_code)]
 
-use crate::error::{Error, Result};
+use super::names::{Names, Slot};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::Tensor;
 use crate::format::gguf::Metadata;
 use crate::ops::elementwise::Activation;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
@@ -59,6 +62,22 @@ impl<'a> Config<'a> {
     pub fn bool(&self, key: &str) -> Result<Option<bool>> {
         self.get(key, "true or false", Value::as_bool)
     }
+    /// A list whose elements `read` takes.
+    fn list<T>(&self, key: &str, expected: &str, read: impl Fn(&'a Value) -> Option<T>) -> Result<Option<Vec<T>>> {
+        self.get(key, expected, |v| v.as_array()?.iter().map(&read).collect())
+    }
+    /// A list of texts.
+    pub fn strings(&self, key: &str) -> Result<Option<Vec<&'a str>>> {
+        self.list(key, "a list of texts", Value::as_str)
+    }
+    /// A list of numbers.
+    pub fn f64s(&self, key: &str) -> Result<Option<Vec<f64>>> {
+        self.list(key, "a list of numbers", Value::as_f64)
+    }
+    /// A list of whole numbers >= 0.
+    pub fn usizes(&self, key: &str) -> Result<Option<Vec<usize>>> {
+        self.list(key, "a list of whole numbers >= 0", |v| usize::try_from(v.as_u64()?).ok())
+    }
     /// A nested object.
     pub fn object(&self, key: &str) -> Result<Option<Config<'a>>> {
         let object = self.get(key, "an object", Value::as_object)?;
@@ -79,7 +98,11 @@ impl<'a> Config<'a> {
             "silu" | "swish" => Activation::Silu,
             "gelu" => Activation::Gelu,
             "gelu_new" | "gelu_pytorch_tanh" => Activation::GeluTanh,
+            "gelu_fast" => Activation::GeluTanh, // the same formula
+            "quick_gelu" => Activation::QuickGelu,
             "relu" => Activation::Relu,
+            "relu2" => Activation::ReluSquared,
+            "tanh" => Activation::Tanh,
             _ => return Err(self.unsupported(key, format_args!("\"{name}\""))),
         })
     }
@@ -87,6 +110,11 @@ impl<'a> Config<'a> {
     /// The error for a value that this version cannot serve.
     pub fn unsupported(&self, key: &str, value: impl Display) -> Error {
         Error::unsupported(format!("{}: {}{key} = {value} is not supported", self.path.display(), self.at))
+    }
+
+    /// The error for a value that cannot be: `what` says why.
+    pub fn bad(&self, key: &str, what: impl Display) -> Error {
+        Error::bad_file(&self.path, format!("{}{key} {what}", self.at))
     }
 
     /// Refuses an option whose value is not the one we implement.
@@ -114,14 +142,25 @@ pub struct Meta<'a> {
     path: &'a Path,
     metadata: &'a Metadata,
     architecture: &'a str,
+    tensors: &'a BTreeMap<String, Tensor>,
     /// Rows of the token embedding.
     pub vocab_size: usize,
 }
 
 impl<'a> Meta<'a> {
-    /// The metadata of the file at `path`, whose token embedding has `vocab_size` rows.
-    pub fn new(path: &'a Path, metadata: &'a Metadata, architecture: &'a str, vocab_size: usize) -> Result<Self> {
-        let meta = Meta { path, metadata, architecture, vocab_size };
+    /// The metadata of the file at `path`, whose `tensors` have these `names`.
+    pub fn new(
+        path: &'a Path,
+        metadata: &'a Metadata,
+        architecture: &'a str,
+        tensors: &'a BTreeMap<String, Tensor>,
+        names: &Names,
+    ) -> Result<Self> {
+        let embedding = names.stems(Slot::Embedding, 0).next().unwrap_or_default() + ".weight";
+        let tensor = tensors.get(&embedding);
+        let tensor = tensor.ok_or_else(|| Error::bad_file(path, format!("tensor {embedding} is missing")))?;
+        let vocab_size = tensor.shape.first().copied().unwrap_or(0);
+        let meta = Meta { path, metadata, architecture, tensors, vocab_size };
         match metadata.str_array("tokenizer.ggml.tokens")?.map(|tokens| tokens.len()) {
             Some(n) if n != vocab_size => {
                 let message = format!("tokenizer.ggml.tokens has {n} entries but the embedding has {vocab_size} rows");
@@ -129,6 +168,11 @@ impl<'a> Meta<'a> {
             }
             _ => Ok(meta),
         }
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        self.path
     }
 
     fn key(&self, key: &str) -> String {
@@ -141,7 +185,7 @@ impl<'a> Meta<'a> {
     }
 
     fn need<T>(&self, key: &str, value: Option<T>) -> Result<T> {
-        value.ok_or_else(|| Error::new(crate::ErrorKind::BadFile, self.name(key, "is missing")))
+        value.ok_or_else(|| Error::new(ErrorKind::BadFile, self.name(key, "is missing")))
     }
 
     /// A text.
@@ -154,12 +198,38 @@ impl<'a> Meta<'a> {
             None => Ok(None),
             Some(n) => usize::try_from(n)
                 .map(Some)
-                .map_err(|_| Error::new(crate::ErrorKind::BadFile, self.name(key, &format!("is {n}, too large")))),
+                .map_err(|_| Error::new(ErrorKind::BadFile, self.name(key, &format!("is {n}, too large")))),
         }
     }
     /// A number.
     pub fn f64(&self, key: &str) -> Result<Option<f64>> {
         Ok(self.metadata.get_f32(&self.key(key))?.map(f64::from))
+    }
+    /// A truth value.
+    pub fn bool(&self, key: &str) -> Result<Option<bool>> {
+        self.metadata.get_bool(&self.key(key))
+    }
+    /// A list of truth values; `None` too where the key holds no list.
+    pub fn flags(&self, key: &str) -> Result<Option<Vec<bool>>> {
+        let key = self.key(key);
+        if self.metadata.is_array(&key) { self.metadata.bool_array(&key) } else { Ok(None) }
+    }
+    /// Whether the file has the tensor `name`.
+    pub fn has_tensor(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+    /// The error for a value that this version cannot serve.
+    pub fn unsupported(&self, key: &str, value: impl Display) -> Error {
+        Error::unsupported(self.name(key, &format!("= {value} is not supported")))
+    }
+    /// Refuses a number other than the one we implement.
+    pub fn only(&self, key: &str, supported: usize) -> Result<()> {
+        match self.usize(key)? {
+            Some(n) if n != supported => {
+                Err(Error::unsupported(self.name(key, &format!("is {n}; only {supported} is supported here"))))
+            }
+            _ => Ok(()),
+        }
     }
     /// A whole number that must be there.
     pub fn need_usize(&self, key: &str) -> Result<usize> {

@@ -2,10 +2,12 @@
 #![forbid(unsafe_code)]
 
 use super::config::{Config, Meta};
-use super::{Bias, Family, Mlp, Names, NormPlace, Position, QkNorm, Slot, Spec};
+use super::names::GGUF_NAMES;
+use super::{Bias, Family, Mlp, Names, Slot, Spec};
 use crate::error::Result;
 use crate::kernels::Layout;
 use crate::ops::elementwise::{Activation, NormKind};
+use crate::ops::rope::Pairing;
 
 pub(super) static FAMILY: Family = Family {
     name: "gpt2",
@@ -15,7 +17,7 @@ pub(super) static FAMILY: Family = Family {
     from_metadata,
     names: Names {
         prefix: "transformer.",
-        rows: &[
+        rows: &[&[
             (Slot::Embedding, "transformer.wte"),
             (Slot::PositionEmbedding, "transformer.wpe"),
             (Slot::OutputNorm, "transformer.ln_f"),
@@ -26,100 +28,46 @@ pub(super) static FAMILY: Family = Family {
             (Slot::MlpNorm, "transformer.h.{}.ln_2"),
             (Slot::Up, "transformer.h.{}.mlp.c_fc"),
             (Slot::Down, "transformer.h.{}.mlp.c_proj"),
-        ],
+        ]],
         // The causal mask, as older versions of transformers saved it.
         ignored: &[".attn.bias", ".attn.masked_bias"],
     },
-    gguf_names: Names {
-        prefix: "",
-        rows: &[
-            (Slot::Embedding, "token_embd"),
-            (Slot::PositionEmbedding, "position_embd"),
-            (Slot::OutputNorm, "output_norm"),
-            (Slot::Head, "output"),
-            (Slot::AttentionNorm, "blk.{}.attn_norm"),
-            (Slot::Qkv, "blk.{}.attn_qkv"),
-            (Slot::O, "blk.{}.attn_output"),
-            (Slot::MlpNorm, "blk.{}.ffn_norm"),
-            (Slot::Up, "blk.{}.ffn_up"),
-            (Slot::Down, "blk.{}.ffn_down"),
-        ],
-        ignored: &[],
-    },
+    gguf_names: GGUF_NAMES,
 };
 
-/// What both kinds of file have in common.
-struct Sizes {
-    vocab_size: usize,
-    context_length: usize,
-    n_layers: usize,
-    hidden_size: usize,
-    ffn_size: usize,
-    n_heads: usize,
-    eps: f64,
-}
-
-fn spec(s: Sizes, activation: Activation, layout: Layout, tied_head: Option<bool>) -> Spec {
-    let head_dim = s.hidden_size / s.n_heads.max(1);
-    Spec {
-        family: FAMILY.name,
-        vocab_size: s.vocab_size,
-        context_length: s.context_length,
-        n_layers: s.n_layers,
-        hidden_size: s.hidden_size,
-        ffn_size: s.ffn_size,
-        n_heads: s.n_heads,
-        n_kv_heads: s.n_heads,
-        head_dim,
+fn from_config(c: &Config<'_>) -> Result<Spec> {
+    c.only("add_cross_attention", false)?;
+    let (hidden_size, n_layers) = (c.need_usize("n_embd")?, c.need_usize("n_layer")?);
+    let spec = Spec::with_learned_positions(FAMILY.name, n_layers, hidden_size, c.need_usize("n_head")?);
+    let mut spec = Spec {
+        vocab_size: c.need_usize("vocab_size")?,
+        context_length: c.need_usize("n_positions")?,
+        ffn_size: c.usize("n_inner")?.unwrap_or(4 * hidden_size),
         norm: NormKind::LayerNorm,
-        norm_eps: s.eps as f32,
-        norm_place: NormPlace::Before,
-        position: Position::Learned,
-        qk_norm: QkNorm::None,
-        attention_scale: 1.0 / (head_dim as f32).sqrt(),
+        norm_bias: true,
+        norm_eps: c.f64("layer_norm_epsilon")?.unwrap_or(1e-5) as f32,
         mlp: Mlp::Plain,
-        activation,
+        activation: c.activation("activation_function", "gelu_new")?,
         qkv_bias: Bias::Yes,
         o_bias: Bias::Yes,
         mlp_bias: Bias::Yes,
-        fused_qkv: true,
-        layout,
-        tied_head,
-    }
-}
-
-fn from_config(c: &Config<'_>) -> Result<Spec> {
-    c.only("scale_attn_by_inverse_layer_idx", false)?;
-    c.only("add_cross_attention", false)?;
-    let hidden_size = c.need_usize("n_embd")?;
-    let sizes = Sizes {
-        vocab_size: c.need_usize("vocab_size")?,
-        context_length: c.need_usize("n_positions")?,
-        n_layers: c.need_usize("n_layer")?,
-        hidden_size,
-        ffn_size: c.usize("n_inner")?.unwrap_or(4 * hidden_size),
-        n_heads: c.need_usize("n_head")?,
-        eps: c.f64("layer_norm_epsilon")?.unwrap_or(1e-5),
+        layout: Layout::InOut,
+        tied_head: Some(c.bool("tie_word_embeddings")?.unwrap_or(true)),
+        ..spec.map_err(|e| e.context(c.path.display()))?
     };
-    let activation = c.activation("activation_function", "gelu_new")?;
-    let tied_head = c.bool("tie_word_embeddings")?.unwrap_or(true);
-    let mut spec = spec(sizes, activation, Layout::InOut, Some(tied_head));
     if !c.bool("scale_attn_weights")?.unwrap_or(true) {
-        spec.attention_scale = 1.0;
+        spec.set_attention_scale(1.0);
+    }
+    if c.bool("scale_attn_by_inverse_layer_idx")?.unwrap_or(false) {
+        spec.each_layer(|i, layer| layer.attention_scale /= (i + 1) as f32);
     }
     Ok(spec)
 }
 
+/// llama.cpp's converter turns the projections round to [n_out, n_in].
 fn from_metadata(m: &Meta<'_>) -> Result<Spec> {
-    let sizes = Sizes {
-        vocab_size: m.vocab_size,
-        context_length: m.need_usize("context_length")?,
-        n_layers: m.need_usize("block_count")?,
-        hidden_size: m.need_usize("embedding_length")?,
-        ffn_size: m.need_usize("feed_forward_length")?,
-        n_heads: m.need_usize("attention.head_count")?,
-        eps: m.need_f64("attention.layer_norm_epsilon")?,
-    };
-    // llama.cpp's converter turns the projections round to [n_out, n_in].
-    Ok(spec(sizes, Activation::GeluTanh, Layout::OutIn, None))
+    let mut spec = Spec::from_metadata(FAMILY.name, m, Pairing::HalfSplit, NormKind::LayerNorm)?;
+    spec.each_layer(|_, layer| layer.rope = None);
+    let (learned_positions, ropes) = (true, Vec::new());
+    Ok(Spec { learned_positions, ropes, mlp: Mlp::Plain, activation: Activation::GeluTanh, ..spec })
 }

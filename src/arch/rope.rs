@@ -4,13 +4,13 @@
 //! those frequencies, YaRN also the length of the result.
 #![forbid(unsafe_code)]
 
-use super::bad;
 use super::config::{Config, Meta};
-use crate::error::{Error, Result};
+use super::spec::bad;
+use crate::error::Result;
 use crate::ops::rope::Pairing;
 
 /// How the frequencies are stretched for contexts longer than those trained on.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Scaling {
     /// As trained.
     None,
@@ -45,6 +45,25 @@ pub enum Scaling {
         /// Whether the ramp's ends are rounded to whole pairs.
         truncate: bool,
     },
+    /// LongRoPE (arXiv 2402.13753): each frequency divided by a factor of its own, of two lists one; sin and cos times a factor.
+    LongRope {
+        /// For sequences up to the original context, `[rotary_dim / 2]`; empty: in a tensor of the file.
+        short: Vec<f64>,
+        /// For longer ones.
+        long: Vec<f64>,
+        /// What sin and cos are multiplied by.
+        attention_factor: f64,
+        /// Context length before scaling.
+        original_context: f64,
+    },
+}
+
+/// Where a config keeps the settings of RoPE, if it has any.
+pub(super) fn settings<'a>(config: &Config<'a>) -> Result<Option<Config<'a>>> {
+    Ok(match config.object("rope_parameters")? {
+        Some(object) => Some(object),
+        None => config.object("rope_scaling")?,
+    })
 }
 
 /// A model's rotary embedding.
@@ -61,27 +80,60 @@ pub struct Rope {
 }
 
 impl Rope {
-    /// What transformers 4.x (`rope_theta`, `rope_scaling`) or 5.x (`rope_parameters`) wrote.
+    /// What transformers 4.x (`rope_theta`, `rope_scaling`) or 5.x (`rope_parameters`) wrote, for a model that turns whole heads
+    /// and whose angles have the base 10000 where nothing else is said.
     pub(super) fn from_config(config: &Config<'_>, head_dim: usize) -> Result<Rope> {
-        let nested = match config.object("rope_parameters")? {
-            Some(object) => Some(object),
-            None => config.object("rope_scaling")?,
-        };
-        let scaling = nested.as_ref().unwrap_or(config);
-        let theta = match &nested {
-            Some(object) => object.f64("rope_theta")?.or(config.f64("rope_theta")?),
-            None => config.f64("rope_theta")?,
-        };
-        for source in [config, scaling] {
+        Rope::full(config, head_dim, 10_000.0)
+    }
+
+    /// The same with another default for the base.
+    pub(super) fn full(config: &Config<'_>, head_dim: usize, theta: f64) -> Result<Rope> {
+        let settings = settings(config)?;
+        for source in [Some(config), settings.as_ref()].into_iter().flatten() {
             if let Some(partial) = source.f64("partial_rotary_factor")?.filter(|&p| p != 1.0) {
                 return Err(source.unsupported("partial_rotary_factor", partial));
             }
         }
+        Rope::new(config, settings.as_ref(), head_dim, theta)
+    }
+
+    /// The same for a model that turns a part of each head: `partial_rotary_factor`, which older configs call `factor_key`.
+    pub(super) fn partial(config: &Config<'_>, head_dim: usize, factor_key: &str, default: f64) -> Result<Rope> {
+        let settings = settings(config)?;
+        let nested = settings.as_ref().map(|s| s.f64("partial_rotary_factor")).transpose()?.flatten();
+        let factor = match nested.or(config.f64("partial_rotary_factor")?).or(config.f64(factor_key)?) {
+            Some(factor) => factor,
+            None => default,
+        };
+        if !(factor > 0.0 && factor <= 1.0) {
+            return Err(config.bad("partial_rotary_factor", format_args!("is {factor}; expected a number above 0, up to 1")));
+        }
+        Rope::new(config, settings.as_ref(), (head_dim as f64 * factor) as usize, 10000.0)
+    }
+
+    /// The settings of one type of layer, for models that have two (Gemma 3, OLMo-3): `rope_parameters.{layer_type}`. `older`: what
+    /// a config without those says.
+    pub(super) fn of_layers(
+        config: &Config<'_>,
+        head_dim: usize,
+        layer_type: &str,
+        theta: f64,
+        older: impl FnOnce() -> Result<Rope>,
+    ) -> Result<Rope> {
+        let all = config.object("rope_parameters")?;
+        match all.as_ref().map(|all| all.object(layer_type)).transpose()?.flatten() {
+            Some(settings) => Rope::new(config, Some(&settings), head_dim, theta),
+            None => older(),
+        }
+    }
+
+    pub(super) fn new(config: &Config<'_>, settings: Option<&Config<'_>>, rotary_dim: usize, theta: f64) -> Result<Rope> {
+        let nested = settings.map(|s| s.f64("rope_theta")).transpose()?.flatten();
         Ok(Rope {
-            theta: theta.unwrap_or(10000.0),
-            rotary_dim: head_dim,
+            theta: nested.or(config.f64("rope_theta")?).unwrap_or(theta),
+            rotary_dim,
             pairing: Pairing::HalfSplit,
-            scaling: if nested.is_some() { Scaling::from_config(scaling, config)? } else { Scaling::None },
+            scaling: settings.map_or(Ok(Scaling::None), |settings| Scaling::from_config(settings, config))?,
         })
     }
 
@@ -90,6 +142,14 @@ impl Rope {
         let rotary_dim = meta.usize("rope.dimension_count")?.unwrap_or(head_dim);
         let theta = meta.f64("rope.freq_base")?.unwrap_or(10000.0);
         Ok(Rope { theta, rotary_dim, pairing, scaling: Scaling::from_metadata(meta)? })
+    }
+
+    /// Up to how many positions a sequence may have for the short factors of LongRoPE; `None` for other kinds.
+    pub fn short_context(&self) -> Option<usize> {
+        match self.scaling {
+            Scaling::LongRope { original_context, .. } => Some(original_context as usize),
+            _ => None,
+        }
     }
 
     pub(super) fn check(&self, head_dim: usize) -> Result<()> {
@@ -101,16 +161,28 @@ impl Rope {
             false => Err(bad(format!("rope {what} is {value}; expected a finite number > 0"))),
         };
         positive("theta", self.theta)?;
-        match self.scaling {
+        match &self.scaling {
             Scaling::None => Ok(()),
-            Scaling::Linear { factor } => positive("factor", factor),
-            Scaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => {
+            Scaling::Linear { factor } => positive("factor", *factor),
+            &Scaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => {
                 positive("factor", factor)?;
                 positive("low_freq_factor", low_freq_factor)?;
                 positive("high_freq_factor - low_freq_factor", high_freq_factor - low_freq_factor)?;
                 positive("original_max_position_embeddings", original_context)
             }
-            Scaling::Yarn { factor, beta_fast, beta_slow, attention_factor, original_context, .. } => {
+            Scaling::LongRope { short, long, attention_factor, original_context } => {
+                positive("attention_factor", *attention_factor)?;
+                positive("original_max_position_embeddings", *original_context)?;
+                for (name, factors) in [("short_factor", short), ("long_factor", long)] {
+                    if factors.len() != self.rotary_dim / 2 && !factors.is_empty() {
+                        let (found, expected) = (factors.len(), self.rotary_dim / 2);
+                        return Err(bad(format!("rope {name} has {found} entries; expected {expected}")));
+                    }
+                    factors.iter().try_for_each(|factor| positive(name, *factor))?;
+                }
+                Ok(())
+            }
+            &Scaling::Yarn { factor, beta_fast, beta_slow, attention_factor, original_context, .. } => {
                 positive("factor", factor)?;
                 positive("beta_slow", beta_slow)?;
                 positive("beta_fast", beta_fast)?;
@@ -121,14 +193,18 @@ impl Rope {
         }
     }
 
-    /// Angle per position of each pair, `[rotary_dim / 2]`.
-    pub fn frequencies(&self) -> Vec<f64> {
+    /// Angle per position of each pair, `[rotary_dim / 2]`. `long`: for sequences beyond [`Rope::short_context`].
+    pub fn frequencies(&self, long: bool) -> Vec<f64> {
         let dim = self.rotary_dim as f64;
         let plain = (0..self.rotary_dim / 2).map(|i| self.theta.powf(-2.0 * i as f64 / dim));
-        match self.scaling {
+        match &self.scaling {
             Scaling::None => plain.collect(),
             Scaling::Linear { factor } => plain.map(|f| f / factor).collect(),
-            Scaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => plain
+            Scaling::LongRope { short, long: factors, .. } => {
+                let factors = if long { factors } else { short };
+                plain.enumerate().map(|(i, f)| f / factors.get(i).unwrap_or(&1.0)).collect()
+            }
+            &Scaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => plain
                 .map(|f| {
                     let wavelength = std::f64::consts::TAU / f;
                     let kept = (original_context / wavelength - low_freq_factor) / (high_freq_factor - low_freq_factor);
@@ -136,7 +212,7 @@ impl Rope {
                     kept * f + (1.0 - kept) * f / factor
                 })
                 .collect(),
-            Scaling::Yarn { factor, beta_fast, beta_slow, original_context, truncate, .. } => {
+            &Scaling::Yarn { factor, beta_fast, beta_slow, original_context, truncate, .. } => {
                 // The pair that makes `turns` whole turns over the original context.
                 let pair_of =
                     |turns: f64| dim * (original_context / (turns * std::f64::consts::TAU)).ln() / (2.0 * self.theta.ln());
@@ -162,7 +238,7 @@ impl Rope {
     /// What sin and cos are multiplied by.
     pub fn magnitude(&self) -> f64 {
         match self.scaling {
-            Scaling::Yarn { attention_factor, .. } => attention_factor,
+            Scaling::Yarn { attention_factor, .. } | Scaling::LongRope { attention_factor, .. } => attention_factor,
             _ => 1.0,
         }
     }
@@ -217,8 +293,25 @@ impl Scaling {
                     truncate: c.bool("truncate")?.unwrap_or(true),
                 }
             }
+            // The first Phi-3 files called it "su", or "yarn" (which the family puts right).
+            "longrope" | "su" => Scaling::long_rope(c, model, original_context()?)?,
             other => return Err(c.unsupported("rope_type", format_args!("\"{other}\""))),
         })
+    }
+
+    pub(super) fn long_rope(c: &Config<'_>, model: &Config<'_>, original_context: f64) -> Result<Scaling> {
+        let factors = |key: &str| c.f64s(key)?.filter(|f| !f.is_empty()).ok_or_else(|| c.bad(key, "is missing or empty"));
+        let factor = match c.f64("factor")? {
+            Some(factor) => factor,
+            None => model.need_f64("max_position_embeddings")? / original_context,
+        };
+        let attention_factor = match c.f64("attention_factor")? {
+            Some(given) => given,
+            None if factor <= 1.0 => 1.0,
+            None => (1.0 + factor.ln() / original_context.ln()).sqrt(),
+        };
+        let (short, long) = (factors("short_factor")?, factors("long_factor")?);
+        Ok(Scaling::LongRope { short, long, attention_factor, original_context })
     }
 
     fn from_metadata(meta: &Meta<'_>) -> Result<Scaling> {
@@ -245,7 +338,14 @@ impl Scaling {
                     truncate: true,
                 }
             }
-            other => return Err(Error::unsupported(meta.name("rope.scaling.type", &format!("\"{other}\" is not supported")))),
+            // The factors are in tensors.
+            "longrope" => Scaling::LongRope {
+                short: Vec::new(),
+                long: Vec::new(),
+                attention_factor: meta.f64("rope.scaling.attn_factor")?.unwrap_or(1.0),
+                original_context: meta.need_usize("rope.scaling.original_context_length")? as f64,
+            },
+            other => return Err(meta.unsupported("rope.scaling.type", format_args!("\"{other}\""))),
         })
     }
 }

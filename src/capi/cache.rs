@@ -87,7 +87,8 @@ pub unsafe extern "C" fn engine_cache_max_tokens(cache: *const engine_cache) -> 
 
 /// Keeps the first `len` tokens, as if the rest had never been fed; 0 empties the cache.
 ///
-/// Errors: ENGINE_ERR_BAD_ARGUMENT if len is more than engine_cache_len().
+/// Errors: ENGINE_ERR_BAD_ARGUMENT if len is more than engine_cache_len(), or so much less that layers which see only a window of
+/// the last tokens no longer hold what is needed (engine_cache_options.rewind_tokens): the message names the least.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn engine_cache_truncate(cache: *mut engine_cache, len: usize) -> engine_status {
     // SAFETY: NULL or a live handle.

@@ -90,6 +90,9 @@ pub struct engine_cache_options {
     /// Most tokens that the cache may hold, at most engine_model_context_length(). 0: that many. Memory is taken as tokens
     /// come, not for this number.
     pub max_tokens: usize,
+    /// How many tokens engine_cache_truncate() can take back at least, in models with layers that see only a window of the last
+    /// tokens: those layers let go of what is further back. 0: 64. For other models it says nothing: they keep everything.
+    pub rewind_tokens: usize,
 }
 
 /// A C struct that begins with `uint32_t struct_size`, for which all bytes zero is a valid value.
@@ -110,7 +113,7 @@ unsafe impl Sized_ for engine_load_options {
 // SAFETY: repr(C), a u32 first, integers only.
 unsafe impl Sized_ for engine_cache_options {
     const NAME: &'static str = "engine_cache_options";
-    const FIRST_SIZE: usize = size_of::<Self>();
+    const FIRST_SIZE: usize = std::mem::offset_of!(Self, rewind_tokens);
 }
 
 /// No version's struct is larger: a size beyond it is memory that was never set, and its tail is not worth looking at.
@@ -225,7 +228,7 @@ pub(super) unsafe fn cache(pointer: *const engine_cache_options) -> Result<Cache
     let Some(options) = (unsafe { read(pointer) })? else {
         return Ok(CacheOptions::default());
     };
-    Ok(CacheOptions { max_tokens: options.max_tokens, kv_type: options.kv_type()? })
+    Ok(CacheOptions { max_tokens: options.max_tokens, kv_type: options.kv_type()?, rewind_tokens: options.rewind_tokens })
 }
 
 /// Copies `value` into the caller's struct, as much of it as that holds; what a newer caller's struct has beyond is set to zero.
@@ -256,7 +259,7 @@ mod tests {
     #[cfg(target_pointer_width = "64")]
     fn structs_have_no_padding_at_their_end() {
         assert_eq!(size_of::<engine_load_options>(), 6 * 4 + 2 * 8);
-        assert_eq!(size_of::<engine_cache_options>(), 2 * 4 + 8);
+        assert_eq!(size_of::<engine_cache_options>(), 2 * 4 + 2 * 8);
         assert_eq!(size_of::<crate::capi::engine_model_info>(), 2 * 4 + 2 * 8 + 5 * 8 + 2 * 8);
     }
 
@@ -268,21 +271,22 @@ mod tests {
             later: [u8; 24],
         }
         let first = size_of::<engine_cache_options>() as u32;
-        let known = engine_cache_options { struct_size: first, kv_type: ENGINE_KV_F16, max_tokens: 7 };
+        let known = engine_cache_options { struct_size: first, kv_type: ENGINE_KV_F16, max_tokens: 7, rewind_tokens: 9 };
         let mut newer = Newer { known, later: [0; 24] };
         let pointer = (&raw const newer).cast();
         let read = |size: u32, tail: u8| {
             newer.known.struct_size = size;
             newer.later[8] = tail;
-            // SAFETY: `newer` has 40 bytes; sizes beyond are refused before they are read.
-            unsafe { cache(pointer) }.map(|options| options.max_tokens)
+            // SAFETY: `newer` has 48 bytes; sizes beyond are refused before they are read.
+            unsafe { cache(pointer) }.map(|options| (options.max_tokens, options.rewind_tokens))
         };
         let mut read = read;
-        assert_eq!(read(first, 0).unwrap(), 7);
-        assert_eq!(read(first + 24, 0).unwrap(), 7);
-        assert_eq!(read(first, 1).unwrap(), 7);
-        assert!(read(first + 24, 1).unwrap_err().message().contains("byte 24 is set"));
-        for size in [0, 3, 4, first - 1, 4097, u32::MAX] {
+        assert_eq!(read(first, 0).unwrap(), (7, 9));
+        assert_eq!(read(first + 24, 0).unwrap(), (7, 9));
+        assert_eq!(read(first, 1).unwrap(), (7, 9));
+        assert_eq!(read(16, 0).unwrap(), (7, 0), "a caller from before rewind_tokens");
+        assert!(read(first + 24, 1).unwrap_err().message().contains("byte 32 is set"));
+        for size in [0, 3, 4, 15, 4097, u32::MAX] {
             assert!(read(size, 0).unwrap_err().message().contains(&format!("struct_size is {size}, ")));
         }
     }

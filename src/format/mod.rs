@@ -101,6 +101,20 @@ pub struct Tensor {
     pub file: Arc<PathBuf>,
 }
 
+impl Tensor {
+    /// Part `i` of the first dimension, with one dimension less; `None` if there is none.
+    pub fn slice_first(&self, i: usize) -> Option<Tensor> {
+        let (&n, shape) = self.shape.split_first()?;
+        let bytes = self.data.len().checked_div(n)?;
+        let range = self.data.range.start + i.checked_mul(bytes)?..self.data.range.start + (i + 1).checked_mul(bytes)?;
+        if i >= n {
+            return None;
+        }
+        let data = Bytes::new(self.data.source.clone(), range)?;
+        Some(Tensor { dtype: self.dtype, shape: shape.to_vec(), data, file: self.file.clone() })
+    }
+}
+
 /// What kind of thing was found at the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {

@@ -4,6 +4,7 @@
 use super::Model;
 use super::forward::{Logits, MAX_CHUNK, Pass, Scratch, forward};
 use super::kv::{KvBlocks, KvShape};
+use crate::arch::Spec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::DType;
 use crate::ops::Path;
@@ -40,7 +41,13 @@ pub struct CacheOptions {
     pub max_tokens: usize,
     /// Element type of keys and values.
     pub kv_type: KvType,
+    /// Layers with a sliding window keep this many tokens more than they see, so that [`Cache::truncate`] can take back as many;
+    /// 0: [`DEFAULT_REWIND`].
+    pub rewind_tokens: usize,
 }
+
+/// What [`CacheOptions::rewind_tokens`] is by default.
+pub const DEFAULT_REWIND: usize = 64;
 
 /// Asks a step that is running on another thread to stop; see [`Cache::canceller`].
 #[derive(Clone)]
@@ -57,6 +64,7 @@ impl Canceller {
 pub struct Cache {
     model: Arc<Model>,
     max_tokens: usize,
+    rewind_tokens: usize,
     heads: Heads,
     len: usize,
     kv: KvBlocks,
@@ -76,13 +84,14 @@ impl Cache {
             n => n,
         };
         let dtype = options.kv_type.dtype();
-        let (n_layers, n_kv_heads, head_dim) = (spec.n_layers, spec.n_kv_heads, spec.head_dim);
+        let Spec { n_heads, n_kv_heads, head_dim, .. } = *spec;
         Ok(Self {
             model: model.clone(),
             max_tokens,
-            heads: Heads { n_heads: spec.n_heads, n_kv_heads, head_dim, scale: spec.attention_scale, kv: dtype },
+            rewind_tokens: if options.rewind_tokens == 0 { DEFAULT_REWIND } else { options.rewind_tokens },
+            heads: Heads { n_heads, n_kv_heads, head_dim, scale: 1.0, window: None, softcap: None, kv: dtype },
             len: 0,
-            kv: KvBlocks::new(KvShape { n_layers, n_kv_heads, head_dim, dtype }),
+            kv: KvBlocks::new(KvShape::new(spec, dtype)),
             scratch: Scratch::default(),
             cancel: Arc::default(),
         })
@@ -113,10 +122,17 @@ impl Cache {
         Canceller(self.cancel.clone())
     }
 
-    /// Keeps the first `len` tokens; more than are held is an error.
+    /// Keeps the first `len` tokens; more than are held is an error. So are fewer than a layer with a sliding window still can:
+    /// it has let go of what is out of its sight, but for [`CacheOptions::rewind_tokens`]. 0 is always possible.
     pub fn truncate(&mut self, len: usize) -> Result<()> {
         if len > self.len {
             return Err(Error::bad_argument(format!("cannot truncate to {len} tokens: the cache holds {}", self.len)));
+        }
+        let least = self.kv.least();
+        if len > 0 && len < least {
+            let message = format!("cannot truncate to {len} tokens: a sliding window has left behind what they would see");
+            let advice = format!("the least is {least}, or 0; rewind_tokens keeps more (now {})", self.rewind_tokens);
+            return Err(Error::bad_argument(format!("{message}; {advice}")));
         }
         self.len = len;
         self.kv.truncate(len);
@@ -153,7 +169,11 @@ impl Cache {
         let before = self.len;
         let fed = self.run(tokens, logits).and_then(|()| self.model.check_files());
         match fed {
-            Ok(()) => self.len = before + tokens.len(),
+            Ok(()) => {
+                self.len = before + tokens.len();
+                let rewound = self.len.saturating_sub(self.rewind_tokens);
+                self.kv.let_go(rewound, 0..0);
+            }
             Err(_) => self.kv.truncate(before),
         }
         fed
@@ -179,8 +199,8 @@ impl Cache {
     fn run(&mut self, tokens: &[u32], mut logits: Logits<'_>) -> Result<()> {
         let (model, end) = (&*self.model, self.len + tokens.len());
         let path = Path::for_tokens(tokens.len());
-        self.kv.make_writable(self.len, end)?;
-        model.prepare_positions(end)?;
+        let ropes = model.ropes(self.max_tokens);
+        ropes.iter().try_for_each(|table| table.prepare(end))?;
         self.scratch.reserve(model, self.heads, path, tokens.len().min(MAX_CHUNK))?;
         let mut first = self.len;
         for tokens in tokens.chunks(MAX_CHUNK) {
@@ -194,9 +214,13 @@ impl Cache {
                     Logits::All(these)
                 }
             };
-            let pass = Pass { model, heads: self.heads, path, tokens, first, cancel: &self.cancel };
+            self.kv.make_writable(first..first + tokens.len())?;
+            let pass = Pass { model, heads: self.heads, ropes, path, tokens, first, cancel: &self.cancel };
             forward(&pass, &mut self.kv, &mut self.scratch, wanted)?;
             first += tokens.len();
+            // What this step itself has left behind; what was there before it must be there if it fails.
+            let rewound = |position: usize| position.saturating_sub(self.rewind_tokens);
+            self.kv.let_go(rewound(first), rewound(self.len)..self.len);
         }
         Ok(())
     }

@@ -1,14 +1,15 @@
 //! The one decoder forward, for every family: what differs between families is in the [`Spec`](crate::arch::Spec).
 #![forbid(unsafe_code)]
 
-use super::Model;
 use super::kv::KvBlocks;
-use crate::arch::{Mlp, NormPlace};
+use super::{Block, FeedForward, Layer, Model};
+use crate::arch::{FusedQkv, Mlp, QkNorm, Residual, Spec};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ops::attention::{Heads, attention};
-use crate::ops::elementwise::{Norm, activate, activate_gated, add, norm, norm_queries_and_keys};
+use crate::ops::elementwise::{Norm, QkvShape, activate, activate_gated, add, norm, scale, shape_qkv, softcap};
+use crate::ops::experts::Routing;
 use crate::ops::linear::linear;
-use crate::ops::rope::rope;
+use crate::ops::rope::{RopeTable, rope};
 use crate::ops::{Ctx, Path, Worker, grow};
 use std::slice;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,16 +23,32 @@ pub struct Scratch {
     workers: Vec<Worker>,
     /// The residual stream, `[n_tokens, hidden_size]`.
     h: Vec<f32>,
-    /// A sub-layer's normed input, then its output, `[n_tokens, hidden_size]`.
+    /// A sub-layer's normed input, `[n_tokens, hidden_size]`.
     x: Vec<f32>,
     /// Queries, keys and values, `[n_tokens, q_size + 2 kv_size]`.
     qkv: Vec<f32>,
-    /// Attention's output, `[n_tokens, q_size]`.
-    attention: Vec<f32>,
+    /// Attention's heads, `[n_tokens, q_size]`.
+    attended: Vec<f32>,
+    /// The attention sub-layer's output, `[n_tokens, hidden_size]`.
+    y: Vec<f32>,
+    mlp: MlpScratch,
+}
+
+/// The part of the feed-forward sub-layer.
+#[derive(Default)]
+struct MlpScratch {
     /// Gate and up (or up alone), `[n_tokens, (2) ffn_size]`.
     up: Vec<f32>,
     /// act(gate) · up, `[n_tokens, ffn_size]`; unused by a plain MLP.
     gated: Vec<f32>,
+    /// The sub-layer's output, `[n_tokens, hidden_size]`.
+    z: Vec<f32>,
+    /// Of experts: the router's logits, `[n_tokens, n_experts]`.
+    logits: Vec<f32>,
+    routing: Routing,
+    /// The input of one expert's tokens, then its output, `[n_tokens, hidden_size]` each.
+    gathered: Vec<f32>,
+    from_expert: Vec<f32>,
 }
 
 impl Scratch {
@@ -39,13 +56,16 @@ impl Scratch {
     pub fn reserve(&mut self, model: &Model, heads: Heads, path: Path, n_tokens: usize) -> Result<()> {
         let spec = &model.spec;
         let qkv = spec.q_size() + 2 * spec.kv_size();
-        let gated = spec.mlp == Mlp::Gated;
-        grow(&mut self.h, n_tokens * spec.hidden_size, "activations")?;
-        grow(&mut self.x, n_tokens * spec.hidden_size, "activations")?;
-        grow(&mut self.qkv, n_tokens * qkv, "activations")?;
-        grow(&mut self.attention, n_tokens * spec.q_size(), "activations")?;
-        grow(&mut self.up, n_tokens * spec.ffn_size * (1 + usize::from(gated)), "activations")?;
-        grow(&mut self.gated, n_tokens * spec.ffn_size * usize::from(gated), "activations")?;
+        for (buffer, width) in [
+            (&mut self.h, spec.hidden_size),
+            (&mut self.x, spec.hidden_size),
+            (&mut self.y, spec.hidden_size),
+            (&mut self.qkv, qkv),
+            (&mut self.attended, spec.q_size()),
+        ] {
+            grow(buffer, n_tokens * width, "activations")?;
+        }
+        self.mlp.reserve(spec, n_tokens)?;
         if self.workers.is_empty() {
             self.workers.try_reserve_exact(model.pool.threads()).map_err(|_| Error::out_of_memory("scratch", 0))?;
             self.workers.resize_with(model.pool.threads(), Worker::default);
@@ -57,6 +77,23 @@ impl Scratch {
         for worker in &mut self.workers {
             worker.reserve(panel, spec.hidden_size.max(qkv))?;
             heads.reserve(worker, n_tokens)?;
+        }
+        Ok(())
+    }
+}
+
+impl MlpScratch {
+    fn reserve(&mut self, spec: &Spec, n_tokens: usize) -> Result<()> {
+        let gated = usize::from(spec.mlp == Mlp::Gated);
+        let ffn_size = spec.ffn_size.max(spec.experts.map_or(0, |e| e.ffn_size));
+        grow(&mut self.up, n_tokens * ffn_size * (1 + gated), "activations")?;
+        grow(&mut self.gated, n_tokens * ffn_size * gated, "activations")?;
+        grow(&mut self.z, n_tokens * spec.hidden_size, "activations")?;
+        if let Some(experts) = spec.experts {
+            grow(&mut self.logits, n_tokens * experts.n_experts, "activations")?;
+            grow(&mut self.gathered, n_tokens * spec.hidden_size, "activations")?;
+            grow(&mut self.from_expert, n_tokens * spec.hidden_size, "activations")?;
+            self.routing.reserve(n_tokens, experts.n_used, experts.n_experts)?;
         }
         Ok(())
     }
@@ -76,8 +113,10 @@ pub enum Logits<'a> {
 pub struct Pass<'a> {
     /// The model.
     pub model: &'a Model,
-    /// Sizes of its attention.
+    /// Sizes of its attention; what differs between layers is put in there.
     pub heads: Heads,
+    /// The RoPE tables that this sequence uses.
+    pub ropes: &'a [RopeTable],
     /// The path of the whole step, of which these tokens may be a part.
     pub path: Path,
     /// The tokens.
@@ -90,65 +129,139 @@ pub struct Pass<'a> {
 
 /// Runs `pass`. `kv` is writable at its positions and afterwards holds their keys and values; `scratch` has been reserved.
 pub fn forward(pass: &Pass<'_>, kv: &mut KvBlocks, scratch: &mut Scratch, logits: Logits<'_>) -> Result<()> {
-    let Pass { model, heads, path, tokens, first, cancel } = *pass;
+    let Pass { model, heads, path, tokens, first, cancel, ropes } = *pass;
     let spec = &model.spec;
     let n_tokens = tokens.len();
     let (hidden, q_size, kv_size) = (spec.hidden_size, spec.q_size(), spec.kv_size());
     let width = q_size + 2 * kv_size;
-    let Scratch { workers, h, x, qkv, attention: attended, up, gated } = scratch;
+    let Scratch { workers, h, x, qkv, attended, y, mlp: mlp_scratch } = scratch;
     let ctx = &mut Ctx { kernels: model.kernels, pool: &model.pool, workers, path };
-    let (h, x) = (&mut h[..n_tokens * hidden], &mut x[..n_tokens * hidden]);
+    let (h, x, y) = (&mut h[..n_tokens * hidden], &mut x[..n_tokens * hidden], &mut y[..n_tokens * hidden]);
     let (qkv, attended) = (&mut qkv[..n_tokens * width], &mut attended[..n_tokens * q_size]);
 
     embed(pass, ctx, h, x);
-    for (i, layer) in model.layers.iter().enumerate() {
+    for (i, (layer, kind)) in model.layers.iter().zip(&spec.layers).enumerate() {
         if cancel.swap(false, Ordering::Relaxed) {
             return Err(Error::new(ErrorKind::Cancelled, "the step was cancelled; the cache is as it was before"));
         }
-        // h += attention(norm(h)), or h += norm(attention(h))
-        let (before, after) = placed(&layer.attention_norm, spec.norm_place);
-        let input = normed(ctx, before, h, x);
+        // y = attention(norm(h)): each of the norms before and behind is there or is not.
+        let input = normed(ctx, layer.attention_norm.as_ref(), h, x);
         linear(ctx, &layer.qkv, input, n_tokens, qkv);
-        if let Some((q_norm, k_norm)) = &layer.qk_norm {
-            norm_queries_and_keys(ctx, q_norm, k_norm, qkv, width);
-        }
-        if let Some(table) = &model.rope {
+        shape_qkv(ctx, &qkv_shape(spec, layer), qkv);
+        if let Some(table) = kind.rope.and_then(|index| ropes.get(index)) {
             rope(ctx, table, qkv, width, q_size + kv_size, spec.head_dim, first);
         }
         for (t, row) in qkv.chunks_exact(width).enumerate() {
             let (keys, values) = row[q_size..].split_at(kv_size);
             kv.write(ctx.kernels, i, first + t, keys, values);
         }
+        let heads = Heads { scale: kind.attention_scale, window: kind.window, softcap: spec.attention_softcap, ..heads };
         attention(ctx, heads, qkv, width, first, &kv.layer(i), attended);
-        linear(ctx, slice::from_ref(&layer.o), attended, n_tokens, x);
-        add(ctx, after, x, h, hidden);
+        linear(ctx, slice::from_ref(&layer.o), attended, n_tokens, y);
 
-        // h += mlp(norm(h)), or h += norm(mlp(h))
-        let (before, after) = placed(&layer.mlp_norm, spec.norm_place);
-        let input = normed(ctx, before, h, x);
-        linear(ctx, &layer.up, input, n_tokens, up);
-        let inner = match spec.mlp {
-            Mlp::Gated => {
-                activate_gated(ctx, spec.activation, up, &mut gated[..n_tokens * spec.ffn_size], spec.ffn_size);
-                &gated[..]
-            }
-            Mlp::Plain => {
-                activate(ctx, spec.activation, &mut up[..n_tokens * spec.ffn_size], spec.ffn_size);
-                &up[..]
-            }
+        // h += y, then h += mlp(norm(h)); or, side by side, h += y + mlp(norm(h)) of the same h.
+        let add_attention = |ctx: &mut Ctx<'_>, y: &mut [f32], h: &mut [f32]| {
+            add(ctx, layer.attention_post_norm.as_ref(), spec.residual_scale, y, h, hidden);
         };
-        linear(ctx, slice::from_ref(&layer.down), inner, n_tokens, x);
-        add(ctx, after, x, h, hidden);
+        let input = match spec.residual {
+            Residual::Sequential => {
+                add_attention(ctx, y, h);
+                normed(ctx, layer.mlp_norm.as_ref(), h, x)
+            }
+            Residual::Parallel => normed(ctx, layer.mlp_norm.as_ref(), h, x),
+            Residual::ParallelSharedNorm => &*x,
+        };
+        feed_forward(ctx, spec, &layer.mlp, input, n_tokens, mlp_scratch);
+        if spec.residual != Residual::Sequential {
+            add_attention(ctx, y, h);
+        }
+        let z = &mut mlp_scratch.z[..n_tokens * hidden];
+        add(ctx, layer.mlp_post_norm.as_ref(), spec.residual_scale, z, h, hidden);
     }
     head(model, ctx, h, x, logits);
     Ok(())
 }
 
-/// h = embedding of the tokens, plus that of their positions where they are learned.
+/// What a layer does to queries, keys and values before RoPE.
+fn qkv_shape<'a>(spec: &Spec, layer: &'a Layer) -> QkvShape<'a> {
+    QkvShape {
+        sizes: (spec.q_size(), spec.kv_size()),
+        head_dim: spec.head_dim,
+        by_kv_head: spec.fused_qkv == FusedQkv::ByKvHead,
+        norms: layer.qk_norm.as_ref().map(|(q, k)| (q, k)),
+        width: (spec.qk_norm != QkNorm::Whole).then_some(spec.head_dim),
+        clip: spec.qkv_clip,
+    }
+}
+
+/// z = mlp(x), or the weighted sum of the experts that the router chooses for each token.
+fn feed_forward(ctx: &mut Ctx<'_>, spec: &Spec, mlp: &FeedForward, x: &[f32], n_tokens: usize, scratch: &mut MlpScratch) {
+    let MlpScratch { up, gated, z, logits, routing, gathered, from_expert } = scratch;
+    let hidden = spec.hidden_size;
+    let z = &mut z[..n_tokens * hidden];
+    let (router, blocks, experts) = match (mlp, spec.experts) {
+        (FeedForward::Experts { router, blocks }, Some(experts)) => (router, blocks, experts),
+        (FeedForward::Dense(block), _) => return run_block(ctx, spec, block, x, n_tokens, up, gated, z),
+        (FeedForward::Experts { .. }, None) => unreachable!("the loader makes experts where the spec has some"),
+    };
+    let logits = &mut logits[..n_tokens * experts.n_experts];
+    linear(ctx, slice::from_ref(router), x, n_tokens, logits);
+    routing.choose(logits, experts.n_experts, experts.n_used, experts.normalize);
+    z.fill(0.0);
+    // Expert by expert, so that each one's weights are read once; a token's sum is in the order of its experts.
+    for (expert, block) in blocks.iter().enumerate() {
+        let mut n = 0;
+        for (t, _) in routing.tokens_of(expert) {
+            gathered[n * hidden..][..hidden].copy_from_slice(&x[t * hidden..][..hidden]);
+            n += 1;
+        }
+        if n == 0 {
+            continue;
+        }
+        run_block(ctx, spec, block, gathered, n, up, gated, from_expert);
+        for ((t, weight), row) in routing.tokens_of(expert).zip(from_expert.chunks_exact_mut(hidden)) {
+            ctx.kernels.scale(row, weight);
+            ctx.kernels.add(&mut z[t * hidden..][..hidden], row);
+        }
+    }
+}
+
+/// z = down(act(gate(x)) · up(x)), or down(act(up(x))).
+#[allow(clippy::too_many_arguments)]
+fn run_block(
+    ctx: &mut Ctx<'_>,
+    spec: &Spec,
+    block: &Block,
+    x: &[f32],
+    n_tokens: usize,
+    up: &mut [f32],
+    gated: &mut [f32],
+    z: &mut [f32],
+) {
+    let ffn_size = block.down.n_in();
+    linear(ctx, &block.up, x, n_tokens, up);
+    let inner = match spec.mlp {
+        Mlp::Gated => {
+            activate_gated(ctx, spec.activation, up, &mut gated[..n_tokens * ffn_size], ffn_size);
+            &gated[..]
+        }
+        Mlp::Plain => {
+            activate(ctx, spec.activation, &mut up[..n_tokens * ffn_size], ffn_size);
+            &up[..]
+        }
+    };
+    linear(ctx, slice::from_ref(&block.down), inner, n_tokens, z);
+}
+
+/// h = embedding of the tokens, scaled, plus that of their positions where they are learned.
 fn embed(pass: &Pass<'_>, ctx: &Ctx<'_>, h: &mut [f32], x: &mut [f32]) {
-    let hidden = pass.model.spec.hidden_size;
+    let spec = &pass.model.spec;
+    let hidden = spec.hidden_size;
     for (t, (h, &token)) in h.chunks_exact_mut(hidden).zip(pass.tokens).enumerate() {
         pass.model.embedding.row(ctx, token as usize, h);
+        if spec.embedding_scale != 1.0 {
+            ctx.kernels.scale(h, spec.embedding_scale);
+        }
         if let Some(positions) = &pass.model.positions {
             positions.row(ctx, pass.first + t, &mut x[..hidden]);
             ctx.kernels.add(h, &x[..hidden]);
@@ -156,15 +269,7 @@ fn embed(pass: &Pass<'_>, ctx: &Ctx<'_>, h: &mut [f32], x: &mut [f32]) {
     }
 }
 
-/// A sub-layer's norm by where it sits: (before, after).
-fn placed(norm: &Norm, place: NormPlace) -> (Option<&Norm>, Option<&Norm>) {
-    match place {
-        NormPlace::Before => (Some(norm), None),
-        NormPlace::After => (None, Some(norm)),
-    }
-}
-
-/// The sub-layer's input: norm(h), put into `x`, or `h` itself.
+/// A sub-layer's input: norm(h), put into `x`, or `h` itself.
 fn normed<'a>(ctx: &mut Ctx<'_>, before: Option<&Norm>, h: &'a [f32], x: &'a mut [f32]) -> &'a [f32] {
     match before {
         None => h,
@@ -178,7 +283,8 @@ fn normed<'a>(ctx: &mut Ctx<'_>, before: Option<&Norm>, h: &'a [f32], x: &'a mut
 /// logits = head(norm(h)), of the last token or of all. Always by the few-token path, so that a position's logits have the
 /// same bits whether the caller asked for it alone or for all.
 fn head(model: &Model, ctx: &mut Ctx<'_>, h: &[f32], x: &mut [f32], logits: Logits<'_>) {
-    let hidden = model.spec.hidden_size;
+    let spec = &model.spec;
+    let hidden = spec.hidden_size;
     let (h, logits) = match logits {
         Logits::None => return,
         Logits::Last(logits) => (&h[h.len() - hidden..], logits),
@@ -188,4 +294,8 @@ fn head(model: &Model, ctx: &mut Ctx<'_>, h: &[f32], x: &mut [f32], logits: Logi
     ctx.path = Path::Few;
     norm(ctx, &model.output_norm, h, x);
     linear(ctx, slice::from_ref(model.head.as_ref().unwrap_or(&model.embedding)), x, n_tokens, logits);
+    scale(ctx, spec.logit_scale, logits, spec.vocab_size);
+    if let Some(cap) = spec.logit_softcap {
+        softcap(ctx, cap, logits, spec.vocab_size);
+    }
 }

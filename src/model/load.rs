@@ -2,12 +2,12 @@
 //! that no slot takes is an error.
 #![forbid(unsafe_code)]
 
-use super::{Info, Layer, Model};
-use crate::arch::{self, Bias, Mlp, Names, Position, QkNorm, Slot, Spec};
+use super::{Block, FeedForward, Info, Layer, Model};
+use crate::arch::{self, Bias, Experts, Mlp, Names, NormPlace, NormWeight, QkNorm, Residual, Slot, Spec};
 use crate::error::{Error, ErrorKind, Result, try_vec};
 use crate::format::{self, Bytes, Checkpoint, DType, MapMode, Tensor, mmap::Mapping};
 use crate::kernels::{Isa, Kernels, Layout};
-use crate::ops::elementwise::{Norm, NormKind};
+use crate::ops::elementwise::Norm;
 use crate::ops::linear::Linear;
 use crate::ops::rope::RopeTable;
 use crate::threads::Pool;
@@ -55,36 +55,31 @@ pub(super) fn load(path: &Path, options: LoadOptions<'_>) -> Result<Arc<Model>> 
     let mut loader = Loader { source: &mut source, spec: &spec, names, kernels, options, total };
 
     let embedding = loader.linear_at(Slot::Embedding, 0, spec.vocab_size, spec.hidden_size, Layout::OutIn, Bias::No)?;
-    let positions = match &spec.position {
-        Position::Learned => {
-            Some(loader.linear_at(Slot::PositionEmbedding, 0, spec.context_length, spec.hidden_size, Layout::OutIn, Bias::No)?)
+    let positions = match spec.learned_positions {
+        true => {
+            let (rows, width) = (spec.context_length, spec.hidden_size);
+            Some(loader.linear_at(Slot::PositionEmbedding, 0, rows, width, Layout::OutIn, Bias::No)?)
         }
-        Position::Rope(_) => None,
+        false => None,
     };
-    let rope = loader.rope()?;
+    let (ropes, long_ropes) = loader.ropes()?;
     let mut layers = Vec::new();
-    layers.try_reserve_exact(spec.n_layers).map_err(|_| Error::out_of_memory("the list of layers", spec.n_layers))?;
-    for i in 0..spec.n_layers {
+    layers.try_reserve_exact(spec.n_layers()).map_err(|_| Error::out_of_memory("the list of layers", spec.n_layers()))?;
+    for i in 0..spec.n_layers() {
         layers.push(loader.layer(i)?);
     }
     let output_norm = loader.norm(Slot::OutputNorm, 0, spec.hidden_size)?;
     let head = loader.head()?;
     loader.nothing_left()?;
 
-    let linears = || {
-        let inner = layers.iter().flat_map(|l| l.qkv.iter().chain([&l.o]).chain(&l.up).chain([&l.down]));
-        inner.chain([&embedding]).chain(&positions).chain(&head)
-    };
-    let norms = layers
-        .iter()
-        .flat_map(|l| [&l.attention_norm, &l.mlp_norm].into_iter().chain(l.qk_norm.iter().flat_map(|(q, k)| [q, k])))
-        .chain([&output_norm]);
+    let linears = || layers.iter().flat_map(Layer::linears).chain([&embedding]).chain(&positions).chain(&head);
+    let norms = layers.iter().flat_map(Layer::norms).chain([&output_norm]);
     let norm_params: usize = norms.map(|n| n.weight.len() + n.bias.as_ref().map_or(0, Vec::len)).sum();
     let info = Info {
         architecture: spec.family,
         n_params: (linears().map(Linear::n_params).sum::<usize>() + norm_params) as u64,
         weight_bytes: (linears().map(Linear::weight_bytes).sum::<usize>() + norm_params * size_of::<f32>()) as u64,
-        n_layers: spec.n_layers,
+        n_layers: spec.n_layers(),
         hidden_size: spec.hidden_size,
         n_heads: spec.n_heads,
         n_kv_heads: spec.n_kv_heads,
@@ -100,7 +95,8 @@ pub(super) fn load(path: &Path, options: LoadOptions<'_>) -> Result<Arc<Model>> 
         pool,
         embedding,
         positions,
-        rope,
+        ropes,
+        long_ropes,
         layers,
         output_norm,
         head,
@@ -159,35 +155,74 @@ impl Loader<'_, '_> {
         Err(Error::bad_file(&tensor.file, format!("tensor {name} has shape {:?}; expected {shape:?}", tensor.shape)))
     }
 
-    /// The name of `slot`'s tensor; a family whose spec asks for a slot names it.
-    fn name(&self, slot: Slot, layer: usize, ending: &str) -> Result<String> {
-        let stem = self.names.stem(slot, layer);
-        let stem =
-            stem.ok_or_else(|| self.error(ErrorKind::Internal, format!("family {} does not name {slot:?}", self.spec.family)))?;
-        Ok(stem + ending)
+    /// Whether the checkpoint has the tensor `name`, with or without the family's prefix.
+    fn has(&self, name: &str) -> bool {
+        let tensors = &self.source.tensors;
+        tensors.contains_key(name) || tensors.contains_key(name.strip_prefix(self.names.prefix).unwrap_or(name))
+    }
+
+    /// The name of `slot`'s tensor without its ending: of several that the family may use, the one that is there. A family whose
+    /// spec asks for a slot names it.
+    fn stem(&self, slot: Slot, layer: usize) -> Result<String> {
+        let mut stems = self.names.stems(slot, layer);
+        let is_there = |stem: &String| self.has(&(stem.replace("{e}", "0") + ".weight"));
+        let first = self.names.stems(slot, layer).next();
+        stems
+            .find(is_there)
+            .or(first)
+            .ok_or_else(|| self.error(ErrorKind::Internal, format!("family {} does not name {slot:?}", self.spec.family)))
+    }
+
+    /// Whether the family has a tensor for `slot`, and the checkpoint too.
+    fn has_slot(&self, slot: Slot, layer: usize) -> bool {
+        self.names.stems(slot, layer).any(|stem| self.has(&(stem + ".weight")))
     }
 
     /// A vector `[n]` as f32.
     fn vector(&self, name: &str, tensor: Tensor, n: usize) -> Result<Vec<f32>> {
         self.check_shape(name, &tensor, &[n])?;
+        self.unpacked(name, &tensor, n)
+    }
+
+    /// All `n` elements as f32.
+    fn unpacked(&self, name: &str, tensor: &Tensor, n: usize) -> Result<Vec<f32>> {
         let mut out = try_vec(0.0, n, name)?;
         self.kernels.unpack(tensor.dtype, &tensor.data, 0, &mut out);
         Ok(out)
     }
 
     fn norm(&mut self, slot: Slot, layer: usize, n: usize) -> Result<Norm> {
-        let name = self.name(slot, layer, ".weight")?;
-        let weight = self.need(&name)?;
-        let weight = self.vector(&name, weight, n)?;
-        let bias = match self.spec.norm {
-            NormKind::RmsNorm => None,
-            NormKind::LayerNorm => {
-                let name = self.name(slot, layer, ".bias")?;
+        self.norm_of(slot, layer, &[n], self.spec.norm_bias)
+    }
+
+    /// A norm whose weights have `shape`.
+    fn norm_of(&mut self, slot: Slot, layer: usize, shape: &[usize], has_bias: bool) -> Result<Norm> {
+        let (kind, eps) = (self.spec.norm, self.spec.norm_eps);
+        let n = shape.iter().product();
+        if self.spec.norm_weight == NormWeight::None {
+            return Ok(Norm { kind, weight: try_vec(1.0, n, "a norm")?, bias: None, eps });
+        }
+        let stem = self.stem(slot, layer)?;
+        let name = format!("{stem}.weight");
+        let tensor = self.need(&name)?;
+        self.check_shape(&name, &tensor, shape)?;
+        let mut weight = self.unpacked(&name, &tensor, n)?;
+        if self.spec.norm_weight == NormWeight::PlusOne {
+            weight.iter_mut().for_each(|w| *w += 1.0);
+        }
+        let bias = match has_bias {
+            false => None,
+            true => {
+                let name = format!("{stem}.bias");
                 let bias = self.need(&name)?;
                 Some(self.vector(&name, bias, n)?)
             }
         };
-        Ok(Norm { kind: self.spec.norm, weight, bias, eps: self.spec.norm_eps })
+        Ok(Norm { kind, weight, bias, eps })
+    }
+
+    fn norm_if(&mut self, there: bool, slot: Slot, layer: usize) -> Result<Option<Norm>> {
+        if there { self.norm(slot, layer, self.spec.hidden_size).map(Some) } else { Ok(None) }
     }
 
     /// A projection of a layer.
@@ -196,14 +231,19 @@ impl Loader<'_, '_> {
     }
 
     fn linear_at(&mut self, slot: Slot, layer: usize, n_out: usize, n_in: usize, layout: Layout, bias: Bias) -> Result<Linear> {
-        let name = self.name(slot, layer, ".weight")?;
+        let stem = self.stem(slot, layer)?;
+        self.linear_named(&stem, n_out, n_in, layout, bias)
+    }
+
+    fn linear_named(&mut self, stem: &str, n_out: usize, n_in: usize, layout: Layout, bias: Bias) -> Result<Linear> {
+        let name = format!("{stem}.weight");
         let weight = self.need(&name)?;
         match layout {
             Layout::OutIn => self.check_shape(&name, &weight, &[n_out, n_in])?,
             Layout::InOut => self.check_shape(&name, &weight, &[n_in, n_out])?,
         }
         let weight = self.convert(&name, weight)?;
-        let name = self.name(slot, layer, ".bias")?;
+        let name = format!("{stem}.bias");
         let bias = match bias {
             Bias::No => None,
             Bias::Yes => Some(self.need(&name)?),
@@ -240,59 +280,136 @@ impl Loader<'_, '_> {
 
     fn layer(&mut self, i: usize) -> Result<Layer> {
         let spec = self.spec;
-        let (hidden, ffn, q, kv) = (spec.hidden_size, spec.ffn_size, spec.q_size(), spec.kv_size());
-        let qkv = if spec.fused_qkv {
-            vec![self.linear(Slot::Qkv, i, q + 2 * kv, hidden, spec.qkv_bias)?]
-        } else {
-            vec![
-                self.linear(Slot::Q, i, q, hidden, spec.qkv_bias)?,
-                self.linear(Slot::K, i, kv, hidden, spec.qkv_bias)?,
-                self.linear(Slot::V, i, kv, hidden, spec.qkv_bias)?,
-            ]
-        };
-        let mut up = Vec::with_capacity(2);
-        if spec.mlp == Mlp::Gated {
-            up.push(self.linear(Slot::Gate, i, ffn, hidden, spec.mlp_bias)?);
-        }
-        up.push(self.linear(Slot::Up, i, ffn, hidden, spec.mlp_bias)?);
+        let (hidden, q, kv) = (spec.hidden_size, spec.q_size(), spec.kv_size());
+        let (before, behind) = (spec.norm_place != NormPlace::After, spec.norm_place != NormPlace::Before);
         Ok(Layer {
-            attention_norm: self.norm(Slot::AttentionNorm, i, hidden)?,
-            qkv,
+            attention_norm: self.norm_if(before, Slot::AttentionNorm, i)?,
+            qkv: self.qkv(i)?,
             qk_norm: match spec.qk_norm {
                 QkNorm::None => None,
-                QkNorm::Whole => Some((self.norm(Slot::QNorm, i, q)?, self.norm(Slot::KNorm, i, kv)?)),
+                QkNorm::Whole => Some((self.norm_of(Slot::QNorm, i, &[q], false)?, self.norm_of(Slot::KNorm, i, &[kv], false)?)),
+                QkNorm::PerHead => {
+                    let shape = [spec.head_dim];
+                    Some((self.norm_of(Slot::QNorm, i, &shape, false)?, self.norm_of(Slot::KNorm, i, &shape, false)?))
+                }
+                QkNorm::EachHead => {
+                    let shapes = [[spec.n_heads, spec.head_dim], [spec.n_kv_heads, spec.head_dim]];
+                    Some((self.norm_of(Slot::QNorm, i, &shapes[0], false)?, self.norm_of(Slot::KNorm, i, &shapes[1], false)?))
+                }
             },
             o: self.linear(Slot::O, i, hidden, q, spec.o_bias)?,
-            mlp_norm: self.norm(Slot::MlpNorm, i, hidden)?,
-            up,
-            down: self.linear(Slot::Down, i, hidden, ffn, spec.mlp_bias)?,
+            attention_post_norm: self.norm_if(behind, Slot::AttentionPostNorm, i)?,
+            mlp_norm: self.norm_if(before && spec.residual != Residual::ParallelSharedNorm, Slot::MlpNorm, i)?,
+            mlp: match (spec.layers.get(i).is_some_and(|layer| layer.sparse), spec.experts) {
+                (true, Some(experts)) => self.experts(i, experts)?,
+                _ => FeedForward::Dense(self.block(i)?),
+            },
+            mlp_post_norm: self.norm_if(behind, Slot::MlpPostNorm, i)?,
         })
     }
 
-    /// The RoPE table, with the factors that a GGUF file may carry.
-    fn rope(&mut self) -> Result<Option<RopeTable>> {
-        let Position::Rope(rope) = &self.spec.position else { return Ok(None) };
-        let mut frequencies = rope.frequencies();
-        if self.names.stem(Slot::RopeFactors, 0).is_some() {
-            let name = self.name(Slot::RopeFactors, 0, ".weight")?;
-            if let Some(tensor) = self.take(&name)? {
-                let factors = self.vector(&name, tensor, frequencies.len())?;
-                if let Some(bad) = factors.iter().find(|f| !(f.is_finite() && **f > 0.0)) {
-                    return Err(self.error(ErrorKind::BadFile, format!("tensor {name} holds {bad}; expected finite numbers > 0")));
-                }
-                frequencies.iter_mut().zip(factors).for_each(|(f, factor)| *f /= f64::from(factor));
-            }
+    /// One matrix, where the file has one, or three.
+    fn qkv(&mut self, i: usize) -> Result<Vec<Linear>> {
+        let (hidden, q, kv, bias) = (self.spec.hidden_size, self.spec.q_size(), self.spec.kv_size(), self.spec.qkv_bias);
+        if self.has_slot(Slot::Qkv, i) || self.names.stems(Slot::Q, i).next().is_none() {
+            return Ok(vec![self.linear(Slot::Qkv, i, q + 2 * kv, hidden, bias)?]);
         }
-        Ok(Some(RopeTable::new(frequencies, rope.magnitude(), rope.pairing, self.spec.context_length)?))
+        Ok(vec![
+            self.linear(Slot::Q, i, q, hidden, bias)?,
+            self.linear(Slot::K, i, kv, hidden, bias)?,
+            self.linear(Slot::V, i, kv, hidden, bias)?,
+        ])
+    }
+
+    /// The feed-forward block of a layer that has one.
+    fn block(&mut self, i: usize) -> Result<Block> {
+        let Spec { hidden_size: hidden, ffn_size: ffn, mlp_bias: bias, .. } = *self.spec;
+        let up = match self.spec.mlp {
+            Mlp::Plain => vec![self.linear(Slot::Up, i, ffn, hidden, bias)?],
+            Mlp::Gated if self.has_slot(Slot::GateUp, i) => vec![self.linear(Slot::GateUp, i, 2 * ffn, hidden, bias)?],
+            Mlp::Gated => {
+                vec![self.linear(Slot::Gate, i, ffn, hidden, bias)?, self.linear(Slot::Up, i, ffn, hidden, bias)?]
+            }
+        };
+        Ok(Block { up, down: self.linear(Slot::Down, i, hidden, ffn, bias)? })
+    }
+
+    /// The router and the blocks of a layer that has many.
+    fn experts(&mut self, i: usize, experts: Experts) -> Result<FeedForward> {
+        let (hidden, ffn) = (self.spec.hidden_size, experts.ffn_size);
+        let router = self.linear_at(Slot::Router, i, experts.n_experts, hidden, Layout::OutIn, Bias::No)?;
+        let gates = match self.spec.mlp {
+            Mlp::Gated => self.of_experts(Slot::ExpertGate, i, experts.n_experts, ffn, hidden)?.into_iter().map(Some).collect(),
+            Mlp::Plain => Vec::new(),
+        };
+        let ups = self.of_experts(Slot::ExpertUp, i, experts.n_experts, ffn, hidden)?;
+        let downs = self.of_experts(Slot::ExpertDown, i, experts.n_experts, hidden, ffn)?;
+        let gates = gates.into_iter().chain(std::iter::repeat_with(|| None));
+        let blocks =
+            gates.zip(ups).zip(downs).map(|((gate, up), down)| Block { up: gate.into_iter().chain([up]).collect(), down });
+        Ok(FeedForward::Experts { router, blocks: blocks.collect() })
+    }
+
+    /// One projection of every expert: a tensor each, or one `[n_experts, n_out, n_in]` of which each is a part.
+    fn of_experts(&mut self, slot: Slot, layer: usize, n_experts: usize, n_out: usize, n_in: usize) -> Result<Vec<Linear>> {
+        let stem = self.stem(slot, layer)?;
+        if stem.contains("{e}") {
+            let name = |e: usize| stem.replace("{e}", &e.to_string());
+            return (0..n_experts).map(|e| self.linear_named(&name(e), n_out, n_in, Layout::OutIn, Bias::No)).collect();
+        }
+        let name = format!("{stem}.weight");
+        let all = self.need(&name)?;
+        self.check_shape(&name, &all, &[n_experts, n_out, n_in])?;
+        let all = self.convert(&name, all)?;
+        let part = |e: usize| {
+            let weight = all.slice_first(e).ok_or_else(|| self.error(ErrorKind::Internal, format!("{name} has no part {e}")))?;
+            Ok(Linear::new(weight, Layout::OutIn, None))
+        };
+        (0..n_experts).map(part).collect()
+    }
+
+    /// The RoPE tables: those of all sequences, or of short ones and (with the length from which they count) of long ones.
+    #[allow(clippy::type_complexity)]
+    fn ropes(&mut self) -> Result<(Vec<RopeTable>, Option<(usize, Vec<RopeTable>)>)> {
+        let spec = self.spec;
+        let short_context = spec.ropes.iter().find_map(|rope| rope.short_context());
+        let factors = self.rope_factors(if short_context.is_some() { Slot::RopeShortFactors } else { Slot::RopeFactors })?;
+        let long_factors = self.rope_factors(Slot::RopeLongFactors)?;
+        let tables = |long: bool, factors: &Option<Vec<f32>>| -> Result<Vec<RopeTable>> {
+            let table = |rope: &arch::rope::Rope| {
+                let mut frequencies = rope.frequencies(long);
+                let factors = factors.iter().flatten();
+                frequencies.iter_mut().zip(factors).for_each(|(f, factor)| *f /= f64::from(*factor));
+                RopeTable::new(frequencies, rope.magnitude(), rope.pairing, spec.context_length)
+            };
+            spec.ropes.iter().map(table).collect()
+        };
+        let long = match short_context {
+            Some(context) if context < spec.context_length => Some((context, tables(true, &long_factors)?)),
+            _ => None,
+        };
+        Ok((tables(false, &factors)?, long))
+    }
+
+    /// The factors that a GGUF file may carry.
+    fn rope_factors(&mut self, slot: Slot) -> Result<Option<Vec<f32>>> {
+        let Some(name) = self.names.stems(slot, 0).next().map(|stem| stem + ".weight") else { return Ok(None) };
+        let (Some(tensor), Some(rope)) = (self.take(&name)?, self.spec.ropes.first()) else { return Ok(None) };
+        let factors = self.vector(&name, tensor, rope.rotary_dim / 2)?;
+        match factors.iter().find(|f| !(f.is_finite() && **f > 0.0)) {
+            Some(bad) => Err(self.error(ErrorKind::BadFile, format!("tensor {name} holds {bad}; expected finite numbers > 0"))),
+            None => Ok(Some(factors)),
+        }
     }
 
     /// The output head; `None` if it is the embedding. A tied model's file may hold the embedding a second time.
     fn head(&mut self) -> Result<Option<Linear>> {
-        let name = self.name(Slot::Head, 0, ".weight")?;
-        let present = self.source.tensors.contains_key(&name);
         match self.spec.tied_head {
-            Some(true) => self.take(&name).map(|_| None),
-            None if !present => Ok(None),
+            Some(true) => {
+                let name = self.stem(Slot::Head, 0)? + ".weight";
+                self.take(&name).map(|_| None)
+            }
+            None if !self.has_slot(Slot::Head, 0) => Ok(None),
             _ => {
                 let (vocab, hidden) = (self.spec.vocab_size, self.spec.hidden_size);
                 self.linear_at(Slot::Head, 0, vocab, hidden, Layout::OutIn, Bias::No).map(Some)

@@ -47,17 +47,50 @@ pub struct Info {
     pub isa: &'static str,
 }
 
-/// One decoder layer.
+/// One decoder layer. The norms are those before and behind each sub-layer.
 struct Layer {
-    attention_norm: Norm,
+    attention_norm: Option<Norm>,
     /// q, k and v side by side: one matrix of the file, or three.
     qkv: Vec<Linear>,
     qk_norm: Option<(Norm, Norm)>,
     o: Linear,
-    mlp_norm: Norm,
-    /// Gate and up side by side, or up alone.
+    attention_post_norm: Option<Norm>,
+    mlp_norm: Option<Norm>,
+    mlp: FeedForward,
+    mlp_post_norm: Option<Norm>,
+}
+
+/// A layer's feed-forward sub-layer.
+enum FeedForward {
+    Dense(Block),
+    /// A router `[n_experts, hidden_size]`, and as many blocks.
+    Experts {
+        router: Linear,
+        blocks: Vec<Block>,
+    },
+}
+
+/// One feed-forward block.
+struct Block {
+    /// Gate and up side by side (one matrix of the file, or two), or up alone.
     up: Vec<Linear>,
     down: Linear,
+}
+
+impl Layer {
+    fn linears(&self) -> impl Iterator<Item = &Linear> {
+        let (router, blocks) = match &self.mlp {
+            FeedForward::Dense(block) => (None, std::slice::from_ref(block)),
+            FeedForward::Experts { router, blocks } => (Some(router), blocks.as_slice()),
+        };
+        let blocks = blocks.iter().flat_map(|block| block.up.iter().chain([&block.down]));
+        self.qkv.iter().chain([&self.o]).chain(router).chain(blocks)
+    }
+
+    fn norms(&self) -> impl Iterator<Item = &Norm> {
+        let around = [&self.attention_norm, &self.attention_post_norm, &self.mlp_norm, &self.mlp_post_norm];
+        around.into_iter().flatten().chain(self.qk_norm.iter().flat_map(|(q, k)| [q, k]))
+    }
 }
 
 /// A loaded model: weights (mapped where they lie), what it is, its kernels and its threads.
@@ -67,7 +100,10 @@ pub struct Model {
     pool: Pool,
     embedding: Linear,
     positions: Option<Linear>,
-    rope: Option<RopeTable>,
+    /// By [`Spec::ropes`].
+    ropes: Vec<RopeTable>,
+    /// The same for sequences that may grow beyond this many positions, where those have other tables (LongRoPE).
+    long_ropes: Option<(usize, Vec<RopeTable>)>,
     layers: Vec<Layer>,
     output_norm: Norm,
     /// `None`: the embedding.
@@ -119,9 +155,12 @@ impl Model {
         Cache::new(self, options)
     }
 
-    /// Builds what positions `0..len` need.
-    fn prepare_positions(&self, len: usize) -> Result<()> {
-        self.rope.as_ref().map_or(Ok(()), |table| table.prepare(len))
+    /// The RoPE tables of a sequence of at most `max_tokens` tokens.
+    fn ropes(&self, max_tokens: usize) -> &[RopeTable] {
+        match &self.long_ropes {
+            Some((short_context, long)) if max_tokens > *short_context => long,
+            _ => &self.ropes,
+        }
     }
 
     /// An error if a file that the weights are mapped from was found damaged.

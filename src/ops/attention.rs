@@ -26,6 +26,10 @@ pub struct Heads {
     pub head_dim: usize,
     /// Scores are q·k times this.
     pub scale: f32,
+    /// Most positions that a token sees, its own counted in; `None`: all.
+    pub window: Option<usize>,
+    /// Scores s become c·tanh(s / c).
+    pub softcap: Option<f32>,
     /// Element type of keys and values.
     pub kv: DType,
 }
@@ -34,6 +38,17 @@ impl Heads {
     /// Query heads of one task: those that share a kv head read its blocks once, unless that left threads without work.
     fn per_task(&self, threads: usize) -> usize {
         if self.n_kv_heads < threads { 1 } else { self.n_heads / self.n_kv_heads }
+    }
+
+    /// The oldest position that the token at `position` sees.
+    pub fn oldest_seen(&self, position: usize) -> usize {
+        self.window.map_or(0, |window| (position + 1).saturating_sub(window))
+    }
+
+    /// The positions of `block` that the token at `position` sees, counted from the block's first.
+    fn visible(&self, position: usize, block: usize) -> Range<usize> {
+        let within = |p: usize| p.saturating_sub(block * BLOCK).min(BLOCK);
+        within(self.oldest_seen(position))..within(position + 1)
     }
 
     /// Makes room in a worker for [`attention`] of up to `n_tokens` tokens.
@@ -70,7 +85,8 @@ pub trait Blocks: Sync {
 }
 
 /// `out: [n_tokens, n_heads * head_dim]` from the queries in the first `n_heads * head_dim` elements of each row of
-/// `q: [n_tokens, q_width]`; token t is position `first + t` and sees positions `0..=first + t`, which `kv` holds.
+/// `q: [n_tokens, q_width]`; token t is position `first + t` and sees the positions up to its own (with a window, the last
+/// of them), which `kv` holds.
 pub fn attention(ctx: &mut Ctx<'_>, heads: Heads, q: &[f32], q_width: usize, first: usize, kv: &impl Blocks, out: &mut [f32]) {
     let width = heads.n_heads * heads.head_dim;
     let n_tokens = out.len() / width;
@@ -97,7 +113,7 @@ fn attend_tile(
     scratch: &mut Scratch,
     out: &mut ColumnsMut<'_>,
 ) {
-    let Heads { n_heads, n_kv_heads, head_dim, scale, kv: kv_type } = heads;
+    let Heads { n_heads, n_kv_heads, head_dim, scale, softcap, kv: kv_type, .. } = heads;
     let (cols, n_tokens) = (out.cols(), tokens.len());
     let group = cols.len() / head_dim;
     let kv_head = cols.start / head_dim / (n_heads / n_kv_heads);
@@ -108,18 +124,21 @@ fn attend_tile(
     for (query, t) in all_q.chunks_exact_mut(cols.len()).zip(tokens.clone()) {
         query.iter_mut().zip(&q[t * q_width..][cols.clone()]).for_each(|(y, x)| *y = x * scale);
     }
-    for block in 0..=(first + tokens.end - 1) / BLOCK {
+    for block in heads.oldest_seen(first + tokens.start) / BLOCK..=(first + tokens.end - 1) / BLOCK {
         let (keys, values) = kv.block(block, kv_head);
-        // Positions of this block that token t sees; all of them once the block lies wholly before the first token.
-        let visible = |t: usize| (first + t + 1).saturating_sub(block * BLOCK).min(BLOCK);
-        let step = if visible(tokens.start) == BLOCK { n_tokens } else { 1 };
-        for at in (0..n_tokens).step_by(step) {
-            let n = visible(tokens.start + at);
-            let bytes = n * head_dim * kv_type.size();
-            let these = at * group..(at + step) * group;
+        // Positions of this block that the tile's token `at` sees: most often all of them, then the tokens go together.
+        let visible = |at: usize| heads.visible(first + tokens.start + at, block);
+        let mut at = 0;
+        while at < n_tokens {
+            let seen = visible(at);
+            let end = (at + 1..n_tokens).find(|&next| visible(next) != seen).unwrap_or(n_tokens);
+            let bytes = seen.start * head_dim * kv_type.size()..seen.end * head_dim * kv_type.size();
+            let these = at * group..end * group;
             let elements = these.start * head_dim..these.end * head_dim;
             let (q, acc) = (&all_q[elements.clone()], &mut all_acc[elements]);
-            kernels.attend(kv_type, q, &keys[..bytes], &values[..bytes], n, &mut scratch.scores, &mut states[these], acc);
+            let (k, v) = (&keys[bytes.clone()], &values[bytes]);
+            kernels.attend(kv_type, softcap, q, k, v, seen.len(), &mut scratch.scores, &mut states[these], acc);
+            at = end;
         }
     }
     for ((acc, states), t) in all_acc.chunks_exact(cols.len()).zip(states.chunks_exact(group)).zip(tokens) {

@@ -25,8 +25,14 @@ pub enum Activation {
     Gelu,
     /// The tanh approximation of [`Activation::Gelu`].
     GeluTanh,
+    /// x · sigmoid(1.702 x).
+    QuickGelu,
     /// max(x, 0).
     Relu,
+    /// max(x, 0)².
+    ReluSquared,
+    /// tanh(x).
+    Tanh,
 }
 
 impl Activation {
@@ -35,7 +41,10 @@ impl Activation {
             Activation::Silu => kernels.silu(y),
             Activation::Gelu => kernels.gelu(y),
             Activation::GeluTanh => kernels.gelu_tanh(y),
+            Activation::QuickGelu => kernels.quick_gelu(y),
             Activation::Relu => kernels.relu(y),
+            Activation::ReluSquared => kernels.relu_squared(y),
+            Activation::Tanh => kernels.softcap(y, 1.0),
         }
     }
 }
@@ -46,7 +55,7 @@ pub struct Norm {
     pub kind: NormKind,
     /// `[n]`.
     pub weight: Vec<f32>,
-    /// `[n]`, for LayerNorm.
+    /// `[n]`, for LayerNorm, where it has one.
     pub bias: Option<Vec<f32>>,
     /// Epsilon.
     pub eps: f32,
@@ -71,6 +80,18 @@ impl Norm {
         x.copy_from_slice(y);
         self.apply(kernels, x, y);
     }
+
+    /// Norms each `width` elements of `y` in place, with the weights' rows of as many in turn.
+    fn apply_to_heads(&self, kernels: &Kernels, worker: &mut Worker, y: &mut [f32], width: usize) {
+        for (y, weight) in y.chunks_exact_mut(width).zip(self.weight.chunks_exact(width).cycle()) {
+            let x = &mut worker.row[..width];
+            x.copy_from_slice(y);
+            match self.kind {
+                NormKind::RmsNorm => kernels.rms_norm(x, weight, self.eps, y),
+                NormKind::LayerNorm => kernels.layer_norm(x, weight, None, self.eps, y),
+            }
+        }
+    }
 }
 
 /// Calls `f(worker, token, row)` for each row of `y: [n_tokens, n]`.
@@ -91,23 +112,92 @@ pub fn norm(ctx: &mut Ctx<'_>, norm: &Norm, x: &[f32], y: &mut [f32]) {
     for_each_token(ctx, y, n, |_, t, row| norm.apply(kernels, &x[t * n..][..n], row));
 }
 
-/// h += x, or h += norm(x); both `[n_tokens, n]`. `x` is overwritten.
-pub fn add(ctx: &mut Ctx<'_>, norm: Option<&Norm>, x: &mut [f32], h: &mut [f32], n: usize) {
+/// h += scale · x, or h += scale · norm(x); both `[n_tokens, n]`. `x` is overwritten.
+pub fn add(ctx: &mut Ctx<'_>, norm: Option<&Norm>, scale: f32, x: &mut [f32], h: &mut [f32], n: usize) {
     let kernels = ctx.kernels;
-    if let Some(norm) = norm {
-        for_each_token(ctx, x, n, |worker, _, row| norm.apply_in_place(kernels, worker, row));
+    if norm.is_some() || scale != 1.0 {
+        for_each_token(ctx, x, n, |worker, _, row| {
+            if let Some(norm) = norm {
+                norm.apply_in_place(kernels, worker, row);
+            }
+            if scale != 1.0 {
+                kernels.scale(row, scale);
+            }
+        });
     }
     for_each_token(ctx, h, n, |_, t, row| kernels.add(row, &x[t * n..][..n]));
 }
 
-/// Norms of queries and keys, in place in `qkv: [n_tokens, q + k + v]`.
-pub fn norm_queries_and_keys(ctx: &mut Ctx<'_>, q_norm: &Norm, k_norm: &Norm, qkv: &mut [f32], width: usize) {
+/// What is done to queries, keys and values between their projection and RoPE.
+pub struct QkvShape<'a> {
+    /// Elements of the queries, and of the keys (as many of the values), in a row.
+    pub sizes: (usize, usize),
+    /// Elements of a head.
+    pub head_dim: usize,
+    /// The rows come by key/value head: its queries, its key, its value; they are put in turn.
+    pub by_kv_head: bool,
+    /// Norms of queries and keys, each `width` elements on their own.
+    pub norms: Option<(&'a Norm, &'a Norm)>,
+    /// See [`QkvShape::norms`]; `None`: all of them together.
+    pub width: Option<usize>,
+    /// Everything is clamped to ± this.
+    pub clip: Option<f32>,
+}
+
+impl QkvShape<'_> {
+    /// Whether there is anything to do.
+    fn is_plain(&self) -> bool {
+        !self.by_kv_head && self.norms.is_none() && self.clip.is_none()
+    }
+}
+
+/// Puts `qkv: [n_tokens, q + k + v]` in the shape that `shape` asks for.
+pub fn shape_qkv(ctx: &mut Ctx<'_>, shape: &QkvShape<'_>, qkv: &mut [f32]) {
+    if shape.is_plain() {
+        return;
+    }
     let kernels = ctx.kernels;
-    let (q, k) = (q_norm.width(), k_norm.width());
-    for_each_token(ctx, qkv, width, |worker, _, row| {
-        q_norm.apply_in_place(kernels, worker, &mut row[..q]);
-        k_norm.apply_in_place(kernels, worker, &mut row[q..q + k]);
+    let (q, kv) = shape.sizes;
+    for_each_token(ctx, qkv, q + 2 * kv, |worker, _, row| {
+        if shape.by_kv_head {
+            put_in_turn(worker, row, shape);
+        }
+        if let Some((q_norm, k_norm)) = shape.norms {
+            q_norm.apply_to_heads(kernels, worker, &mut row[..q], shape.width.unwrap_or(q));
+            k_norm.apply_to_heads(kernels, worker, &mut row[q..q + kv], shape.width.unwrap_or(kv));
+        }
+        if let Some(clip) = shape.clip {
+            row.iter_mut().for_each(|x| *x = x.clamp(-clip, clip));
+        }
     });
+}
+
+/// `[n_kv_heads][queries | k | v][head_dim]` becomes all queries, all keys, all values.
+fn put_in_turn(worker: &mut Worker, row: &mut [f32], shape: &QkvShape<'_>) {
+    let ((q, kv), dim) = (shape.sizes, shape.head_dim);
+    let n_kv_heads = kv / dim;
+    let queries = q / n_kv_heads;
+    let grouped = &mut worker.row[..row.len()];
+    grouped.copy_from_slice(row);
+    for (i, group) in grouped.chunks_exact(queries + 2 * dim).enumerate() {
+        row[i * queries..][..queries].copy_from_slice(&group[..queries]);
+        row[q + i * dim..][..dim].copy_from_slice(&group[queries..queries + dim]);
+        row[q + kv + i * dim..][..dim].copy_from_slice(&group[queries + dim..]);
+    }
+}
+
+/// y *= factor, `[n_tokens, n]`.
+pub fn scale(ctx: &mut Ctx<'_>, factor: f32, y: &mut [f32], n: usize) {
+    let kernels = ctx.kernels;
+    if factor != 1.0 {
+        for_each_token(ctx, y, n, |_, _, row| kernels.scale(row, factor));
+    }
+}
+
+/// y = cap · tanh(y / cap), `[n_tokens, n]`.
+pub fn softcap(ctx: &mut Ctx<'_>, cap: f32, y: &mut [f32], n: usize) {
+    let kernels = ctx.kernels;
+    for_each_token(ctx, y, n, |_, _, row| kernels.softcap(row, cap));
 }
 
 /// y = act(y), `[n_tokens, n]`.

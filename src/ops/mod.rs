@@ -4,6 +4,7 @@
 
 pub mod attention;
 pub mod elementwise;
+pub mod experts;
 pub mod linear;
 pub mod rope;
 

@@ -59,7 +59,7 @@ static void load_sizes(const char *path)
 
 static void cache_sizes(const engine_model *model)
 {
-    static const uint32_t bad[] = {0, 1, 4, sizeof(engine_cache_options) - 1, 4097, UINT32_MAX};
+    static const uint32_t bad[] = {0, 1, 4, offsetof(engine_cache_options, rewind_tokens) - 1, 4097, UINT32_MAX};
     newer_cache_options options;
     size_t i;
     memset(&options, 0, sizeof options);

@@ -220,6 +220,23 @@ impl Metadata {
         }
     }
 
+    /// Whether the key has an array.
+    pub fn is_array(&self, key: &str) -> bool {
+        self.entries.get(key).is_some_and(|entry| entry.value_type == ValueType::Array)
+    }
+
+    /// An array of truth values.
+    pub fn bool_array(&self, key: &str) -> Result<Option<Vec<bool>>> {
+        self.array(key, "an array of bools", |element, cursor| match element {
+            ValueType::Bool => Ok(match cursor.take(1, Key(key))? {
+                [0] => Some(false),
+                [1] => Some(true),
+                _ => None,
+            }),
+            _ => Ok(None),
+        })
+    }
+
     /// An array of strings.
     pub fn str_array(&self, key: &str) -> Result<Option<Vec<&str>>> {
         self.array(key, "an array of strings", |element, cursor| {
