@@ -48,7 +48,25 @@ impl Random {
 mod json {
     use super::*;
 
-    const ALL: [&str; 7] = ["gpt2", "gpt2-files", "llama3", "llama2", "llama2-new", "gemma", "metaspace"];
+    const ALL: [&str; 17] = [
+        "gpt2",
+        "gpt2-files",
+        "llama3",
+        "tekken",
+        "olmo2",
+        "neox",
+        "qwen",
+        "smollm",
+        "falcon",
+        "cohere",
+        "llama2",
+        "llama2-new",
+        "mistral",
+        "phi3",
+        "gemma",
+        "gemma3",
+        "metaspace",
+    ];
 
     fn ids(value: &Value) -> Vec<u32> {
         value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
@@ -145,7 +163,7 @@ mod json {
                 let ids = tokenizer.encode(&text, true).unwrap();
                 let back = tokenizer.decode(&ids).unwrap();
                 // These two take a space at the beginning of the text for the one that they would put there.
-                assert!(back == text || ["metaspace", "llama2-new"].contains(&name), "{name}: {:?}…", &text[..2]);
+                assert!(back == text || ["metaspace", "llama2-new", "mistral"].contains(&name), "{name}: {:?}…", &text[..2]);
             }
         }
         assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());

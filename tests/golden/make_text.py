@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Makes tests/golden/text: small tokenizers of the kinds that models come with, and what the Python `tokenizers` package
+"""Makes tests/golden/text: small tokenizers built as those of each family are (normalizer, pre-tokenizer, decoder,
+post-processor, added tokens and their flags), and what the Python `tokenizers` package
 does with them. Run as `python3 tests/golden/make_text.py` (needs `pip install tokenizers`; made with 0.23.3).
 
 Each folder has a tokenizer.json (or vocab.json and merges.txt) and cases.json:
@@ -35,6 +36,11 @@ TEXTS = [
     "\U00010348\U0001d11e\U0002070e\U000e0001\U000f0000\U0010ffff", "\ufeffBOM \ufffd \uffff \ue000", "a\u00a0b\u2003c\u3000d\u200be",
     "▁▁a▁b ▁ c", "Ġa Ċ", "<0x41><0x0A>", "<s>Four</s> score<unk>", "<|endoftext|>", "a<|endoftext|> b <|endoftext|><|endoftext|>",
     "<|im_start|>user\nhi<|im_end|>", "<|im_start", "<tool> x <tool>y", "tool>", "a" * 300, " " * 100, "ab" * 100, "!?" * 50, "\n" * 70,
+    "<bos><start_of_turn>user\nhi<end_of_turn>\n", "<|user|>\n  hi <|end|>  \n<|assistant|>", "[INST] x [/INST]", "word<one>word <one> x",
+    "<tool_call>  {}\n</tool_call>", ">>TITLE<< a", "a\n\n\nb\t\t\tc", "x" + " " * 7 + "y" + " " * 23 + "z" + " " * 24 + "w" + " " * 25,
+    "a" + "\u0301" * 200, "\u1100\u1161\u11a8\uac00\u11a8 \u212b\u2126 \u0344\u0958", "\u0b47\u0b56\u0b3e q\u0307\u0323 \u1e9b\u0323",
+    " ".join(chr((plane << 16) + low) for plane in range(17) for low in (0x21, 0x1234, 0xfffd)), "\u2028\u2029\u0085\x0b\x0c\x1c\x1f",
+    "日" * 200, "é" * 200, "👍🏽" * 40, "1" * 200, "Ab1 " * 60, "\u200d\u200c\u00ad\u202e", "$100 €200 +1-1=0 ^~|`a`", "٠١٢٣٤٥ ໓໔ ⅓⅔ 四",
     "ﬁ ﬂ ① Ⅷ ǅ ß ẞ İ ı", "½¾²³", "don't 'S 'Re 'LL", "1٢३四", "C++ C# F# .NET a_b__c", "http://example.org/?q=a%20b&c=d#e",
 ]
 
@@ -76,10 +82,15 @@ def save(name, tokenizer, change=None):
         tokenizer.model.save(str(folder))
 
 
-def byte_level(split, vocab_size):
+def byte_level(split, vocab_size, normalizer=None):
+    """`split`: a pattern, a list of pre-tokenizers that go before the byte-level one, or None."""
     tokenizer = Tokenizer(models.BPE())
+    if normalizer:
+        tokenizer.normalizer = normalizer
     if split is None:
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    elif isinstance(split, list):
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(split)
     else:
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
             pre_tokenizers.Split(Regex(split), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
@@ -114,6 +125,69 @@ def llama3():
         processors.ByteLevel(trim_offsets=False),
         processors.TemplateProcessing(single="<s> $A", pair="<s> $A <s>:1 $B:1", special_tokens=[("<s>", bos)])])
     save("llama3", tokenizer, lambda spec: spec["model"].update(ignore_merges=True))
+
+
+LLAMA3 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+          r"|\s+(?!\S)|\s+")
+QWEN = LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
+UPPER, LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+TEKKEN = (rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}*{LOWER}+|[^\r\n\p{{L}}\p{{N}}]?{UPPER}+{LOWER}*|\p{{N}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*"
+          r"|\s*[\r\n]+|\s+(?!\S)|\s+")
+
+
+def template(tokenizer, bos):
+    return processors.TemplateProcessing(single=f"{bos} $A", pair=f"{bos} $A {bos}:1 $B:1", special_tokens=[(bos, tokenizer.token_to_id(bos))])
+
+
+def byte_level_families():
+    split, plain = pre_tokenizers.Split, lambda: pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bytes_only = lambda: pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    special = lambda token, **flags: AddedToken(token, special=True, **{"normalized": False, **flags})
+
+    # Mistral Nemo's "tekken": merges are passed over for words that are tokens.
+    tokenizer = byte_level(TEKKEN, 450)
+    tokenizer.add_special_tokens([special(t) for t in ("<unk>", "<s>", "</s>", "[INST]", "[/INST]")])
+    tokenizer.post_processor = template(tokenizer, "<s>")
+    save("tekken", tokenizer, lambda spec: spec["model"].update(ignore_merges=True))
+
+    # OLMo-2 and 3: GPT-4's pattern, whose matches are what is kept.
+    tokenizer = byte_level([split(Regex(LLAMA3), "removed", invert=True), bytes_only()], 450)
+    tokenizer.add_special_tokens([special(t) for t in ("<|im_start|>", "<|im_end|>", "<|pad|>")])
+    tokenizer.add_tokens([AddedToken("|||PHONE_NUMBER|||", normalized=False), AddedToken("<tool_call>", normalized=False)])
+    save("olmo2", tokenizer)
+
+    # GPT-NeoX, OLMo, OLMoE: runs of spaces are added tokens that the normalizer sees.
+    tokenizer = byte_level(None, 450, normalizers.NFC())
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)
+    tokenizer.add_special_tokens([special("<|padding|>")])
+    tokenizer.add_tokens([AddedToken(" " * n, normalized=True) for n in range(24, 1, -1)])
+    save("neox", tokenizer)
+
+    # Qwen2 and 3.
+    tokenizer = byte_level([split(Regex(QWEN), "isolated"), bytes_only()], 450, normalizers.NFC())
+    tokenizer.post_processor = processors.ByteLevel(add_prefix_space=False, trim_offsets=False, use_regex=False)
+    tokenizer.add_special_tokens([special(t) for t in ("<|im_start|>", "<|im_end|>")])
+    tokenizer.add_tokens([AddedToken("<tool_call>", normalized=False), AddedToken("</tool_call>", normalized=False)])
+    save("qwen", tokenizer)
+
+    # SmolLM, Granite, StarCoder: digits one by one.
+    tokenizer = byte_level([pre_tokenizers.Digits(individual_digits=True), plain()], 450)
+    tokenizer.add_special_tokens([special("<fim_prefix>"), special("<|im_start|>", lstrip=True, rstrip=True), special("<|im_end|>")])
+    tokenizer.add_tokens([AddedToken("<one>", single_word=True, normalized=False)])
+    save("smollm", tokenizer)
+
+    # Falcon.
+    tokenizer = byte_level([pre_tokenizers.Punctuation("contiguous"), plain(), pre_tokenizers.Digits(individual_digits=False),
+                            split(Regex("[0-9][0-9][0-9]"), "isolated")], 450)
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    tokenizer.add_special_tokens([special(">>TITLE<<"), special(">>ABSTRACT<<")])
+    save("falcon", tokenizer)
+
+    # Cohere.
+    tokenizer = byte_level([pre_tokenizers.Digits(individual_digits=True), plain()], 450, normalizers.NFC())
+    tokenizer.add_special_tokens([special("<BOS_TOKEN>"), special("<|START_OF_TURN_TOKEN|>")])
+    tokenizer.post_processor = template(tokenizer, "<BOS_TOKEN>")
+    save("cohere", tokenizer)
 
 
 def sentencepiece_vocab():
@@ -157,9 +231,33 @@ def sentencepiece():
     save("llama2", make(prepend, None, decoders.Sequence(both + [decoders.Strip(" ", 1, 0)])))
     save("llama2-new", make(None, pre_tokenizers.Metaspace("▁", "first", False), decoders.Sequence(both + [decoders.Strip(" ", 1, 0)])))
     save("gemma", make(normalizers.Replace(" ", "▁"), pre_tokenizers.Split(" ", "merged_with_previous"), decoders.Sequence(both)))
+    save_sentencepiece_families(make, prepend, both)
     save("metaspace", make(None, pre_tokenizers.Metaspace(), decoders.Metaspace()))
+
+
+def save_sentencepiece_families(make, prepend, both):
+    special = lambda token, **flags: AddedToken(token, special=True, **{"normalized": False, **flags})
+    strip = decoders.Sequence(both + [decoders.Strip(" ", 1, 0)])
+
+    # Mistral and Mixtral (v0.3): Llama 2's with control tokens.
+    tokenizer = make(None, pre_tokenizers.Metaspace("▁", "first", False), strip)
+    tokenizer.add_special_tokens([special(t) for t in ("[INST]", "[/INST]", "[TOOL_CALLS]")])
+    save("mistral", tokenizer)
+
+    # Phi-3: tokens that take the white space after them.
+    tokenizer = make(prepend, None, strip)
+    tokenizer.add_special_tokens([special("<|endoftext|>")])
+    tokenizer.add_special_tokens([special(t, rstrip=True) for t in ("<|user|>", "<|assistant|>", "<|end|>")])
+    save("phi3", tokenizer)
+
+    # Gemma 1 to 3: no prefix; runs of spaces, line ends and tags are added tokens.
+    tokenizer = make(normalizers.Replace(" ", "▁"), pre_tokenizers.Split(" ", "merged_with_previous"), decoders.Sequence(both))
+    tokenizer.add_special_tokens([special(t) for t in ("<bos>", "<start_of_turn>", "<end_of_turn>")])
+    tokenizer.add_tokens([AddedToken(t, normalized=False) for t in ("\n\n", "\n\n\n", "▁▁", "▁▁▁", "\t\t", "<table>", "<unused0>")])
+    save("gemma3", tokenizer)
 
 
 gpt2()
 llama3()
+byte_level_families()
 sentencepiece()
