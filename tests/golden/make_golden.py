@@ -27,7 +27,7 @@ import safetensors
 import torch
 import transformers
 
-from make import gemma, gpt2, llama, llama_like, moe, olmo, parallel, phi, qwen  # noqa: F401 (each registers its cases)
+from make import gemma, gguf_cases, gpt2, llama, llama_like, moe, olmo, parallel, phi, qwen  # noqa: F401 (each registers its cases)
 from make.cases import CASES, make, record
 
 
