@@ -329,11 +329,13 @@ impl Scaling {
                     Some(length) => length,
                     None => meta.need_usize("context_length")?,
                 };
+                // Where the config gave the factor, the file has it; llama.cpp's own code computes it all the same.
+                let magnitude = meta.f64("rope.scaling.yarn_attn_factor")?.unwrap_or(yarn_magnitude(factor, 1.0));
                 Scaling::Yarn {
                     factor,
                     beta_fast: meta.f64("rope.scaling.yarn_beta_fast")?.unwrap_or(32.0),
                     beta_slow: meta.f64("rope.scaling.yarn_beta_slow")?.unwrap_or(1.0),
-                    attention_factor: meta.f64("rope.scaling.attn_factor")?.unwrap_or(1.0) * yarn_magnitude(factor, 1.0),
+                    attention_factor: meta.f64("rope.scaling.attn_factor")?.unwrap_or(1.0) * magnitude,
                     original_context: original_context as f64,
                     truncate: true,
                 }
