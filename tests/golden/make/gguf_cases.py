@@ -69,19 +69,28 @@ def _(folder):
     return gguf_case(folder, config, {**GEMMA2, **THETA, "query_pre_attn_scalar": {"query_pre_attn_scalar": 17}}, BF16, mend=lean)
 
 
+def quiet(model):
+    """A `mend` for many layers, which would make much of rounding."""
+    for name, p in model.named_parameters():
+        if "post_" in name:
+            p.mul_(0.1).sub_(0.8)
+
+
+SCALED_BY_WIDTH = {"query_pre_attn_scalar": {"query_pre_attn_scalar": 4}, "1 + w": scaled("norm.weight", 1, -1.0), "embedding scale": no_embedding_scale}
+
+
 @case("gemma2-gguf-27b", 1409)
 def _(folder):
     """With 46 layers, as gemma-2-27b, attention is scaled by 1/sqrt(hidden_size / heads), which only the number of layers tells."""
     config = gemma2(rope_parameters=DEFAULT_ROPE, num_hidden_layers=46, hidden_size=12, head_dim=4, intermediate_size=7, query_pre_attn_scalar=6)
-    wrong = {"query_pre_attn_scalar": {"query_pre_attn_scalar": 4}, "1 + w": scaled("norm.weight", 1, -1.0), "embedding scale": no_embedding_scale, **THETA}
+    return gguf_case(folder, config, {**SCALED_BY_WIDTH, **THETA}, F16, mend=quiet)
 
-    def quiet(model):
-        """So many layers would make much of rounding."""
-        for name, p in model.named_parameters():
-            if "post_" in name:
-                p.mul_(0.1).sub_(0.8)
 
-    return gguf_case(folder, config, wrong, F16, mend=quiet)
+@case("gemma3-gguf-27b", 1425)
+def _(folder):
+    """The same with 62 layers, as gemma-3-27b."""
+    config = gemma3(LINEAR, num_hidden_layers=62, hidden_size=12, head_dim=4, intermediate_size=7, query_pre_attn_scalar=6)
+    return gguf_case(folder, config, {**SCALED_BY_WIDTH, **SCALING}, F16, mend=quiet)
 
 
 @case("gemma3-gguf", 1410, n_tokens=150)

@@ -94,3 +94,15 @@ def _(folder):
     model = hf(folder, config, 4, dtype=torch.float16, rename=lambda t: {k.removeprefix("transformer."): v for k, v in t.items()})
     edit_config(folder, lambda d: d.update(reorder_and_upcast_attn=True))  # with which transformers computes nothing in f64
     return model, {"gelu": {"activation_function": "gelu"}, "tied": lambda model: model.lm_head.weight.copy_(model.transformer.wte.weight)}
+
+
+def activation_case(name, seed):
+    @case(f"gpt2-{name.replace('_', '-')}", seed)
+    def _(folder):
+        config = gpt2(n_layer=1, n_embd=18, vocab_size=37, activation_function=name)
+        return hf(folder, config, 4, mend=active), {other: {"activation_function": other} for other in ("gelu", "relu", "silu")}
+
+
+activation_case("quick_gelu", 121)
+activation_case("tanh", 122)
+activation_case("relu2", 123)

@@ -162,7 +162,7 @@ def mistral(**settings):
 @case("mistral-window-4", 501, n_tokens=150)
 def _(folder):
     """As Mistral-7B-v0.1: no head_dim in its config."""
-    config = mistral(head_dim=7 * 2, hidden_size=56, intermediate_size=46)
+    config = mistral(hidden_size=40, intermediate_size=38)
     return hf(folder, config, 4, drop=("head_dim",)), {**USUAL, **WINDOW}
 
 

@@ -3,7 +3,7 @@ import torch
 from transformers import Qwen2Config, Qwen3Config
 
 from .cases import case
-from .files import hf
+from .files import edit_config, hf
 from .llama import USUAL, WINDOW
 from .models import without, zeroed
 
@@ -49,6 +49,15 @@ def _(folder):
 def _(folder):
     config = qwen2(hidden_size=36, num_attention_heads=6, num_key_value_heads=2, tie_word_embeddings=False, vocab_size=67)
     return hf(folder, config, 5, dtype=torch.float16, shards=2), {**USUAL, **BIASES}
+
+
+@case("qwen2-yarn-4", 705)
+def _(folder):
+    """As Qwen2.5's page says to lengthen the context: `type`, not `rope_type`."""
+    scaling = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 40}
+    model = hf(folder, qwen2(rope_parameters={"rope_theta": 1000.0, **scaling}, max_position_embeddings=160), 4, legacy=qwen_4)
+    edit_config(folder, lambda d: d["rope_scaling"].update(type=d["rope_scaling"].pop("rope_type")))
+    return model, {**USUAL, **BIASES, "scaling": {"rope_parameters": {"rope_type": "default"}}, "factor": {"rope_parameters": {"factor": 2.0}}}
 
 
 # ---- Qwen3 ----
