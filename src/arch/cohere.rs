@@ -1,5 +1,6 @@
 //! Cohere's Command R: LayerNorm without bias, attention and MLP side by side through one norm, pairs of neighbours turned,
-//! scaled logits; the larger models have norms on queries and keys, with weights for each head.
+//! scaled logits; the larger models have norms on queries and keys, with weights for each head. Command R7B (Cohere 2) has windows
+//! in three layers of four, and RoPE only there.
 #![forbid(unsafe_code)]
 
 use super::config::{Config, Meta};
@@ -21,10 +22,24 @@ pub(super) static FAMILY: Family = Family {
     gguf_names: GGUF_NAMES,
 };
 
+pub(super) static COHERE2: Family = Family {
+    name: "cohere2",
+    model_types: &["cohere2"],
+    gguf: &["cohere2"],
+    from_config: cohere2,
+    from_metadata: cohere2_metadata,
+    names: HF_NAMES,
+    gguf_names: GGUF_NAMES,
+};
+
 fn from_config(c: &Config<'_>) -> Result<Spec> {
+    read(FAMILY.name, c)
+}
+
+fn read(family: &'static str, c: &Config<'_>) -> Result<Spec> {
     let head_dim = head_dim(c)?;
     let rope = Rope { pairing: Pairing::Interleaved, ..Rope::full(c, head_dim, 500_000.0)? };
-    let spec = Spec::from_config_with(FAMILY.name, c, head_dim, rope)?;
+    let spec = Spec::from_config_with(family, c, head_dim, rope)?;
     Ok(Spec {
         norm: NormKind::LayerNorm,
         norm_eps: c.f64("layer_norm_eps")?.unwrap_or(1e-5) as f32,
@@ -36,8 +51,27 @@ fn from_config(c: &Config<'_>) -> Result<Spec> {
     })
 }
 
+fn cohere2(c: &Config<'_>) -> Result<Spec> {
+    let mut spec = read(COHERE2.name, c)?;
+    let pattern = c.usize("sliding_window_pattern")?.unwrap_or(4).max(1);
+    spec.set_windows(c, c.usize("sliding_window")?, |i| !(i + 1).is_multiple_of(pattern))?;
+    spec.each_layer(|_, layer| layer.rope = layer.window.map(|_| 0));
+    Ok(spec)
+}
+
 fn from_metadata(m: &Meta<'_>) -> Result<Spec> {
-    let spec = Spec::from_metadata(FAMILY.name, m, Pairing::Interleaved, NormKind::LayerNorm)?;
+    read_metadata(FAMILY.name, m)
+}
+
+fn cohere2_metadata(m: &Meta<'_>) -> Result<Spec> {
+    let mut spec = read_metadata(COHERE2.name, m)?;
+    spec.set_windows_of(m, 4)?;
+    spec.each_layer(|_, layer| layer.rope = layer.window.map(|_| 0));
+    Ok(spec)
+}
+
+fn read_metadata(family: &'static str, m: &Meta<'_>) -> Result<Spec> {
+    let spec = Spec::from_metadata(family, m, Pairing::Interleaved, NormKind::LayerNorm)?;
     Ok(Spec {
         norm_bias: false,
         residual: Residual::ParallelSharedNorm,

@@ -1,7 +1,7 @@
 //! What a model is: a [`Spec`] (plain data) and the names of its tensors, a file per family. Nothing here touches weights.
 //!
-//! To add a family: a file with its [`Family`] (how its config becomes a [`Spec`], its tensors' names by slot) and a line in
-//! [`FAMILIES`]. If it needs something that no field of [`Spec`] says, add one field there and one branch in
+//! To add a family: a file with its `Family` (how its config becomes a [`Spec`], its tensors' names by slot) and a line in
+//! `FAMILIES`. If it needs something that no field of [`Spec`] says, add one field there and one branch in
 //! `model::forward`. docs/architectures.md says more, and has the table of what each family uses.
 #![forbid(unsafe_code)]
 
@@ -33,9 +33,9 @@ use config::{Config, Meta};
 use std::path::Path;
 
 /// A family of models: where its [`Spec`] and its tensors' names come from.
-pub struct Family {
+struct Family {
     /// Its name.
-    pub name: &'static str,
+    name: &'static str,
     /// `model_type` in config.json.
     model_types: &'static [&'static str],
     /// `general.architecture` in GGUF.
@@ -47,7 +47,7 @@ pub struct Family {
 }
 
 /// Every family this version knows.
-pub static FAMILIES: &[&Family] = &[
+static FAMILIES: &[&Family] = &[
     &gpt2::FAMILY,
     &llama::FAMILY,
     &llama::MISTRAL,
@@ -68,7 +68,13 @@ pub static FAMILIES: &[&Family] = &[
     &gpt_neox::FAMILY,
     &falcon::FAMILY,
     &cohere::FAMILY,
+    &cohere::COHERE2,
 ];
+
+/// The names of all families.
+pub fn families() -> impl Iterator<Item = &'static str> {
+    FAMILIES.iter().map(|family| family.name)
+}
 
 /// Tells which family a checkpoint is of, and reads its [`Spec`]; with the names of its tensors.
 pub fn identify(checkpoint: &Checkpoint) -> Result<(Spec, &'static Names)> {

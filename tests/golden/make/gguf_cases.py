@@ -12,7 +12,7 @@ from .llama_like import MULTIPLIERS, granite, smollm3
 from .models import lean, scaled, without, zeroed
 from .moe import MIXTRAL, OLMOE, QWEN3_MOE, mixtral, olmoe, qwen3_moe
 from .olmo import OLMO3_SCALED, OLMO3_USUAL, OLMO_WRONG, YARN_64, olmo, olmo3
-from .parallel import ATTENTION_BIASES, COHERE, FALCON, NEOX, cohere, falcon, neox, one_norm
+from .parallel import ATTENTION_BIASES, COHERE, COHERE2, FALCON, NEOX, cohere, cohere2, falcon, neox, one_norm
 from .parallel import lean as falcon_lean
 from .phi import LONGROPE, fused, phi3, rope_wrong
 from .qwen import BIASES as QWEN_BIASES
@@ -187,3 +187,8 @@ def _(folder):
     """The shares are always as they are; the eps is always 1e-5."""
     wrong = {**OLMOE, "eps": {"rms_norm_eps": 1e-6}, "norm_topk_prob": {"norm_topk_prob": True}}
     return gguf_case(folder, olmoe(rms_norm_eps=1e-5), wrong, F16, embedding=0.01)
+
+
+@case("cohere2-gguf", 1431, n_tokens=150)
+def _(folder):
+    return gguf_case(folder, cohere2(), COHERE2, F16)

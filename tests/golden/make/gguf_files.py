@@ -293,9 +293,16 @@ def cohere(w, c):
     w.add_rope_scaling_type(gguf.RopeScalingType.NONE)
 
 
+def cohere2(w, c):
+    cohere(w, c)
+    w.add_sliding_window(c.sliding_window)
+    w.add_vocab_size(c.vocab_size)
+    w.add_rope_dimension_count(c.head_dim)
+
+
 FAMILIES = {"gpt2": gpt2, "llama": llama, "mistral": llama, "mixtral": mixtral, "smollm3": llama, "granite": granite, "olmo": olmo, "olmo3": olmo3,
             "olmoe": olmoe, "qwen3_moe": qwen3_moe, "gemma": gemma, "gemma2": gemma2, "gemma3_text": gemma3, "phi3": phi3, "gpt_neox": gpt_neox,
-            "falcon": falcon, "cohere": cohere}
+            "falcon": falcon, "cohere": cohere, "cohere2": cohere2}
 
 
 def write_gguf_tokens(w, n):

@@ -1,9 +1,10 @@
 """GPT-NeoX, Falcon and Cohere: attention and MLP beside each other."""
 import torch
-from transformers import CohereConfig, FalconConfig, GPTNeoXConfig
+from transformers import Cohere2Config, CohereConfig, FalconConfig, GPTNeoXConfig
 
 from .cases import case
 from .files import hf
+from .gemma import FULL, SLIDING
 from .llama import USUAL
 from .models import without, zeroed
 
@@ -185,7 +186,7 @@ def cohere_serial(layer, norm):
 def rms_norms(model):
     """Norms that do not subtract the mean."""
     for m in model.modules():
-        if type(m).__name__ == "CohereLayerNorm":
+        if type(m).__name__ in ("CohereLayerNorm", "Cohere2LayerNorm"):
             m.forward = lambda x, m=m: m.weight * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + m.variance_epsilon)
 
 
@@ -226,3 +227,36 @@ def _(folder):
     config = cohere(attention_bias=True, tie_word_embeddings=False, num_key_value_heads=3)
     wrong = {**COHERE, "pairs": halves_rotated, **zeroed("q_proj.bias", "k_proj.bias", "v_proj.bias", "o_proj.bias")}
     return hf(folder, config, 4, dtype=torch.float16), wrong
+
+
+# ---- Cohere 2 ----
+
+
+def cohere2(**settings):
+    return Cohere2Config(**{"vocab_size": 61, "hidden_size": 36, "intermediate_size": 42, "num_hidden_layers": 4, "num_attention_heads": 3,
+                            "num_key_value_heads": 1, "max_position_embeddings": 256, "layer_norm_eps": 1e-2, "logit_scale": 0.3,
+                            "sliding_window": 20, "rope_parameters": {"rope_theta": 1000.0, "rope_type": "default"}, "bos_token_id": 1,
+                            "eos_token_id": 2, "pad_token_id": None, **settings})
+
+
+# A layer's type says both whether it has a window and whether it has RoPE.
+COHERE2 = {**COHERE, "window": {"sliding_window": 64}, "no window": {"sliding_window": 256}, "all layers": {"layer_types": 4 * [SLIDING]}}
+
+
+def pattern_for_types(d):
+    """The pattern was a number once."""
+    del d["layer_types"]
+    d["sliding_window_pattern"] = 4
+
+
+@case("cohere2-4", 1131, n_tokens=150)
+def _(folder):
+    return hf(folder, cohere2(), 4, legacy=pattern_for_types, drop=("head_dim",)), {**COHERE2, "pairs": halves_rotated}
+
+
+@case("cohere2-5", 1132, n_tokens=203)
+def _(folder):
+    """The layers as a list; biases, more kv heads; bf16."""
+    config = cohere2(layer_types=[FULL, SLIDING, SLIDING, FULL], num_key_value_heads=3, attention_bias=True, num_attention_heads=6)
+    wrong = {**COHERE2, **zeroed("q_proj.bias", "k_proj.bias", "v_proj.bias", "o_proj.bias"), "layers": {"layer_types": 3 * [SLIDING] + [FULL]}}
+    return hf(folder, config, 5, dtype=torch.bfloat16), wrong
