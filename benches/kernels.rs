@@ -35,8 +35,8 @@ fn main() {
 
     fork_join(&pool);
     println!("\nproducts with [{N_OUT}, {N_IN}], by number of tokens: GB/s of weights, GFLOP/s");
-    let size = |dtype: DType| N_OUT * N_IN * dtype.size();
-    for (dtype, layout) in [(DType::F32, Layout::OutIn), (DType::F32, Layout::InOut), (DType::Bf16, Layout::OutIn)] {
+    let size = |dtype: DType| N_OUT * N_IN / dtype.block_elements() * dtype.block_bytes();
+    for (dtype, layout) in [(DType::F32, Layout::OutIn), (DType::F32, Layout::InOut), (DType::BF16, Layout::OutIn)] {
         let weights = vec![0x3c; COPIES * size(dtype)];
         let matrix = |copy: usize| {
             let data = &weights[copy % COPIES * size(dtype)..][..size(dtype)];

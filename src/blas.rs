@@ -325,7 +325,7 @@ mod tests {
         let mut out = ColumnsMut::whole(&mut y, 1, 2);
         let skewed = Matrix { data: &bytes(&w)[1..25], ..matrix(Layout::OutIn, 2, 3, &w) };
         assert!(!sgemm(skewed, 0, &x, &mut out));
-        assert!(!sgemm(Matrix { dtype: DType::Bf16, ..matrix(Layout::OutIn, 2, 3, &w) }, 0, &x, &mut out));
+        assert!(!sgemm(Matrix { dtype: DType::BF16, ..matrix(Layout::OutIn, 2, 3, &w) }, 0, &x, &mut out));
     }
 
     /// Calls so short that most of their time goes into choosing a buffer, where a build without locks lets two take the same.

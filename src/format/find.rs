@@ -4,6 +4,7 @@
 use super::mmap::{Mapping, read_file};
 use super::{Checkpoint, Kind, MapMode, gguf, npy, safetensors};
 use crate::error::{Error, ErrorKind, Result};
+use gguf::split::{self, Split};
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -42,9 +43,11 @@ fn open_dir(dir: &Path, mode: MapMode) -> Result<Checkpoint> {
     if !npy.is_empty() {
         return open_npy(dir, &npy, listing.has(CONFIG), mode);
     }
-    match listing.with_extension("gguf")[..] {
+    let gguf = listing.with_extension("gguf");
+    match gguf[..] {
         [] => Err(listing.no_model(dir)),
         [one] => open_gguf(dir, &dir.join(one), mode),
+        [first, ..] if are_parts(&gguf) => open_gguf(dir, &dir.join(first), mode),
         [first, ..] => Err(Error::bad_file(dir, format_args!("several GGUF files ({first}, …): give the path of one of them"))),
     }
 }
@@ -65,13 +68,42 @@ fn open_file(path: &Path, file: &Path, mode: MapMode) -> Result<Checkpoint> {
     }
 }
 
+/// A GGUF file, and the other parts if it is one of several.
 fn open_gguf(path: &Path, file: &Path, mode: MapMode) -> Result<Checkpoint> {
     let mut checkpoint = Checkpoint::empty(Kind::Gguf, path, parent(file));
-    let (file, mapping) = checkpoint.add(file, mode)?;
-    let parsed = gguf::parse(&file, &mapping)?;
-    checkpoint.metadata = Some(parsed.metadata);
-    checkpoint.tensors = parsed.tensors;
+    let parsed = checkpoint.add_gguf(file, mode)?;
+    let Some(split) = Split::of(&parsed, file)? else {
+        checkpoint.metadata = Some(parsed.metadata);
+        checkpoint.tensors = parsed.tensors;
+        return Ok(checkpoint);
+    };
+    let name = split::Name::of(file, split)?;
+    let mut given = Some(parsed);
+    for no in 0..split.count {
+        let part = name.path(file, no);
+        let parsed = match given.take_if(|_| no + 1 == name.no) {
+            Some(parsed) => parsed,
+            None => checkpoint.add_gguf(&part, mode).map_err(|e| match e.kind() {
+                ErrorKind::NotFound => e.context(format_args!("part {} of {} is missing", no + 1, split.count)),
+                _ => e,
+            })?,
+        };
+        split.expect(Split::of(&parsed, &part)?, no, &part)?;
+        for (name, tensor) in parsed.tensors {
+            checkpoint.refuse_second(&name, &part)?;
+            checkpoint.tensors.insert(name, tensor);
+        }
+        // The first part's is that of the model.
+        checkpoint.metadata.get_or_insert(parsed.metadata);
+    }
+    split.expect_tensors(checkpoint.tensors.len(), file)?;
     Ok(checkpoint)
+}
+
+/// Whether `names`, sorted, are the parts of one model.
+fn are_parts(names: &[&str]) -> bool {
+    let parts: Option<Vec<split::Name<'_>>> = names.iter().map(|name| split::Name::parse(name)).collect();
+    parts.is_some_and(|parts| parts.iter().all(|part| (part.stem, part.count) == (parts[0].stem, parts[0].count)))
 }
 
 fn open_npy(dir: &Path, names: &[&str], has_config: bool, mode: MapMode) -> Result<Checkpoint> {
@@ -159,9 +191,14 @@ impl Checkpoint {
         Ok((Arc::new(file.to_path_buf()), mapping))
     }
 
+    fn add_gguf(&mut self, file: &Path, mode: MapMode) -> Result<gguf::Parsed> {
+        let (file, mapping) = self.add(file, mode)?;
+        gguf::parse(&file, &mapping)
+    }
+
     fn refuse_second(&self, name: &str, file: &Path) -> Result<()> {
         if self.tensors.contains_key(name) || self.skipped.contains_key(name) {
-            return Err(Error::bad_file(file, format_args!("tensor {name:?} is in another shard too")));
+            return Err(Error::bad_file(file, format_args!("tensor {name:?} is in another file too")));
         }
         Ok(())
     }

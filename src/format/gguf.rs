@@ -3,6 +3,7 @@
 
 mod cursor;
 mod metadata;
+pub(super) mod split;
 mod types;
 
 pub use metadata::Metadata;
@@ -42,7 +43,6 @@ pub(super) fn parse(file: &Arc<PathBuf>, mapping: &Arc<Mapping>) -> Result<Parse
     let whole = Bytes::new(mapping.clone(), 0..bytes.len());
     let whole = whole.ok_or_else(|| Error::bad_file(file, "the file is empty"))?;
     let metadata = Metadata::new(entries, whole, file.clone());
-    refuse_split(&metadata, file)?;
     let alignment = alignment(&metadata, file)?;
     let infos = read_infos(&mut cursor, n_tensors, alignment)?;
     let data_start = (cursor.position() as u64).next_multiple_of(alignment);
@@ -74,16 +74,6 @@ fn preamble(cursor: &mut Cursor<'_>) -> Result<(u64, u64)> {
         }
     }
     Ok((n_tensors, n_keys))
-}
-
-fn refuse_split(metadata: &Metadata, file: &Path) -> Result<()> {
-    match metadata.get_u64("split.count")? {
-        Some(n) if n > 1 => {
-            let message = format!("{}: one of {n} parts of a split model; merge them first", file.display());
-            Err(Error::unsupported(message))
-        }
-        _ => Ok(()),
-    }
 }
 
 fn alignment(metadata: &Metadata, file: &Path) -> Result<u64> {
@@ -169,7 +159,7 @@ fn place(mut infos: Vec<Info>, data_start: u64, file: &Arc<PathBuf>, mapping: &A
         }
         (free_from, before) = (end, name.clone());
         let Some(dtype) = tensor_type.dtype else {
-            let message = format!("tensor {name:?} has type {}; only F32, F16 and BF16 are read so far", tensor_type.name);
+            let message = format!("tensor {name:?} has type {}, which is not supported", tensor_type.name);
             return Err(Error::unsupported(format!("{}: {message}", file.display())));
         };
         // No overflow, and the casts are exact: both are at most the file's length, a usize.

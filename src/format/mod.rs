@@ -23,8 +23,10 @@
 //! | a type we do not read is refused by name, or listed by name as skipped | `gguf_types`, `npy_types`, `safetensors_skips` |
 //! | a metadata value is given as the type asked for, or refused with both types named | `gguf_metadata_types` |
 //! | a shard is a plain file name in the index's directory, and holds what the index says | `shard_names`, `shard_contents` |
+//! | all parts of a split GGUF model are there, are what their names say, and share no tensor | `gguf_parts` |
 #![deny(unsafe_code)]
 
+mod dtype;
 mod find;
 pub mod gguf;
 pub mod mmap;
@@ -35,6 +37,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use dtype::{DType, Float, Quant};
 pub use find::open;
 pub use mmap::read_file;
 
@@ -43,27 +46,6 @@ use std::collections::BTreeMap;
 use std::ops::{Deref, Range};
 use std::path::PathBuf;
 use std::sync::Arc;
-
-/// Element type of a tensor as it lies in the file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum DType {
-    /// IEEE binary32, little-endian.
-    F32,
-    /// IEEE binary16, little-endian.
-    F16,
-    /// The upper half of a binary32, little-endian.
-    Bf16,
-}
-
-impl DType {
-    /// Bytes of one element.
-    pub fn size(self) -> usize {
-        match self {
-            DType::F32 => 4,
-            DType::F16 | DType::Bf16 => 2,
-        }
-    }
-}
 
 /// A range of a mapped (or copied) file, or memory of our own; cheap to clone, keeps the mapping alive.
 #[derive(Clone)]
@@ -88,7 +70,8 @@ impl Deref for Bytes {
 }
 
 /// A tensor: `shape` row-major, outermost dimension first (GGUF's order is turned round on reading), and its bytes.
-/// `data.len()` is exactly the product of the shape times the element size: the parsers have checked it.
+/// `data.len()` is exactly what the product of the shape takes in elements of `dtype`, and the innermost dimension is whole
+/// blocks of it: the parsers have checked it.
 #[derive(Clone)]
 pub struct Tensor {
     /// Element type.
@@ -102,15 +85,16 @@ pub struct Tensor {
 }
 
 impl Tensor {
-    /// Part `i` of the first dimension, with one dimension less; `None` if there is none.
+    /// Part `i` of the first dimension, with one dimension less; `None` if there is none, or if it is not whole blocks.
     pub fn slice_first(&self, i: usize) -> Option<Tensor> {
         let (&n, shape) = self.shape.split_first()?;
-        let bytes = self.data.len().checked_div(n)?;
-        let range = self.data.range.start + i.checked_mul(bytes)?..self.data.range.start + (i + 1).checked_mul(bytes)?;
         if i >= n {
             return None;
         }
-        let data = Bytes::new(self.data.source.clone(), range)?;
+        // No overflow: the part is inside the tensor, whose bytes are in memory.
+        let bytes = self.dtype.bytes(shape.iter().product())?;
+        let start = self.data.range.start + i * bytes;
+        let data = Bytes::new(self.data.source.clone(), start..start + bytes)?;
         Some(Tensor { dtype: self.dtype, shape: shape.to_vec(), data, file: self.file.clone() })
     }
 }
@@ -122,7 +106,7 @@ pub enum Kind {
     HuggingFace,
     /// A directory of `.npy` files.
     Npy,
-    /// One GGUF file.
+    /// A GGUF file, or all parts of one that is split.
     Gguf,
 }
 

@@ -76,7 +76,7 @@ fn header(bytes: &[u8]) -> Result<(&str, usize), String> {
 const DTYPES: &[(&str, usize, Option<DType>)] = &[
     ("F32", 32, Some(DType::F32)),
     ("F16", 16, Some(DType::F16)),
-    ("BF16", 16, Some(DType::Bf16)),
+    ("BF16", 16, Some(DType::BF16)),
     ("BOOL", 8, None),
     ("F4", 4, None),
     ("F6_E2M3", 6, None),

@@ -4,6 +4,7 @@
 //! | module | subject |
 //! |---|---|
 //! | `isa` | which instruction sets there are and which of them this CPU has |
+//! | `quant` | GGUF's block-quantised types to f32, and products with them |
 //! | `float` | products with f32, f16 and bf16 matrices, and conversion between these types |
 //! | `vector` | norms, activations, exp: from f32 to f32 |
 //! | `simd` | a vector of each instruction set: what the kernels are written in |
@@ -16,6 +17,7 @@
 mod attention;
 mod float;
 mod isa;
+mod quant;
 mod simd;
 mod table;
 #[cfg(test)]
@@ -23,10 +25,11 @@ mod testing;
 mod vector;
 
 use crate::error::Result;
-use crate::format::DType;
+use crate::format::{DType, Float};
 use crate::threads::ColumnsMut;
-use float::{Floats, Matmul, Pack, Product, Unpack};
+use float::{Floats, Matmul, Pack, Product};
 pub use isa::Isa;
+use quant::Quants;
 
 /// How a weight matrix lies in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +69,8 @@ impl Softmax {
     pub const EMPTY: Softmax = Softmax { max: f32::NEG_INFINITY, sum: 0.0 };
 }
 
+/// An array of an element type to f32. To call it: the CPU has its features, and there are as many elements on both sides.
+type Unpack = unsafe fn(&[u8], &mut [f32]);
 type LayerNorm = unsafe fn(&[f32], &[f32], Option<&[f32]>, f32, &mut [f32]);
 
 /// The table. Its functions are `unsafe` to call because they need the CPU features of `isa`; only [`Kernels::select`]
@@ -77,6 +82,7 @@ pub struct Kernels {
     /// Products with an [`Layout::InOut`] matrix.
     in_out: Floats<Matmul>,
     unpack: Floats<Unpack>,
+    unpack_quant: Quants<Unpack>,
     pack: Floats<Pack>,
     rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
     layer_norm: LayerNorm,
@@ -114,6 +120,7 @@ impl Kernels {
     /// its weights and its row of `x`: not on the number of rows, nor on how the outputs are cut into calls.
     pub fn matmul(&self, w: Matrix<'_>, first: usize, x: &[f32], out: &mut ColumnsMut<'_>) {
         let Matrix { dtype, layout, n_out, n_in, data } = w;
+        let DType::Float(dtype) = dtype else { panic!("a product in f32 with a matrix of {}", dtype.name()) };
         let product = Product { w: data, n_out, n_in, first, x, add: false };
         product.check(dtype, out);
         let kernel = match layout {
@@ -124,16 +131,22 @@ impl Kernels {
         unsafe { kernel(&product, out) }
     }
 
-    /// Elements `first..first + out.len()` of `data` (an array of `dtype`) as f32.
+    /// Elements `first..first + out.len()` of `data` (an array of `dtype`) as f32: whole blocks.
     pub fn unpack(&self, dtype: DType, data: &[u8], first: usize, out: &mut [f32]) {
-        let size = dtype.size();
-        let data = &data[first * size..][..out.len() * size];
+        let (Some(start), Some(len)) = (dtype.bytes(first), dtype.bytes(out.len())) else {
+            panic!("{} elements from {first} are not whole blocks of {}", out.len(), dtype.name());
+        };
+        let data = &data[start..][..len];
+        let unpack = match dtype {
+            DType::Float(float) => self.unpack.of(float),
+            DType::Quant(quant) => self.unpack_quant.of(quant),
+        };
         // SAFETY: `select` saw the features; data has as many elements as out.
-        unsafe { self.unpack.of(dtype)(data, out) }
+        unsafe { unpack(data, out) }
     }
 
     /// `src` rounded to nearest even into `dst`, an array of `dtype`.
-    pub fn pack(&self, dtype: DType, src: &[f32], dst: &mut [u8]) {
+    pub fn pack(&self, dtype: Float, src: &[f32], dst: &mut [u8]) {
         assert_eq!(dst.len(), src.len() * dtype.size());
         // SAFETY: `select` saw the features; dst has as many elements as src.
         unsafe { self.pack.of(dtype)(src, dst) }
@@ -222,7 +235,7 @@ impl Kernels {
     #[allow(clippy::too_many_arguments)]
     pub fn attend(
         &self,
-        kv: DType,
+        kv: Float,
         softcap: Option<f32>,
         q: &[f32],
         k: &[u8],

@@ -1,6 +1,6 @@
 //! The tables: for each instruction set, the generic kernels compiled with its features.
 
-use super::{Isa, Kernels, float, vector};
+use super::{Isa, Kernels, float, quant, vector};
 
 /// The table of the instruction set that has `$features`, with vectors of type `$simd`. Each function here is the one that
 /// carries the features; all that it calls is inlined into it.
@@ -9,6 +9,7 @@ macro_rules! table {
     ($isa:expr, $simd:path, $features:literal) => {{
         use crate::kernels::Kernels;
         use crate::kernels::float::{Element, Floats, Product, convert, in_out, out_in};
+        use crate::kernels::quant::{Format, for_each_format};
         use crate::kernels::vector::{math, norm};
         use crate::threads::ColumnsMut;
         use half::{bf16, f16};
@@ -27,6 +28,10 @@ macro_rules! table {
         #[target_feature(enable = $features)]
         fn unpack<E: Element>(data: &[u8], out: &mut [f32]) {
             convert::unpack::<_, E>(Vectors::new(), data, out)
+        }
+        #[target_feature(enable = $features)]
+        fn unpack_quant<F: Format>(data: &[u8], out: &mut [f32]) {
+            quant::unpack::<F>(data, out)
         }
         #[target_feature(enable = $features)]
         fn pack<E: Element>(src: &[f32], dst: &mut [u8]) {
@@ -74,6 +79,7 @@ macro_rules! table {
             out_in: Floats { f32: matmul_out_in::<f32>, f16: matmul_out_in::<f16>, bf16: matmul_out_in::<bf16> },
             in_out: Floats { f32: matmul_in_out::<f32>, f16: matmul_in_out::<f16>, bf16: matmul_in_out::<bf16> },
             unpack: Floats { f32: unpack::<f32>, f16: unpack::<f16>, bf16: unpack::<bf16> },
+            unpack_quant: for_each_format!(unpack_quant),
             pack: Floats { f32: pack::<f32>, f16: pack::<f16>, bf16: pack::<bf16> },
             rms_norm,
             layer_norm,
@@ -99,6 +105,7 @@ static SCALAR: Kernels = Kernels {
     out_in: float::scalar::OUT_IN,
     in_out: float::scalar::IN_OUT,
     unpack: float::scalar::UNPACK,
+    unpack_quant: quant::UNPACK,
     pack: float::scalar::PACK,
     rms_norm: vector::scalar::rms_norm,
     layer_norm: vector::scalar::layer_norm,

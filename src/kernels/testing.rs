@@ -1,7 +1,7 @@
 //! What the kernels' tests share.
 
 use super::{Isa, Kernels, table};
-use crate::format::DType;
+use crate::format::Float;
 use half::{bf16, f16};
 
 /// Half a unit in the last place of 1: the largest relative error of one rounding.
@@ -52,15 +52,15 @@ pub struct Unaligned {
 }
 
 impl Unaligned {
-    pub fn new(dtype: DType, x: &[f32]) -> Self {
+    pub fn new(dtype: Float, x: &[f32]) -> Self {
         let mut bytes = vec![0; x.len() * dtype.size() + 2];
         let start = 1 - bytes.as_ptr() as usize % 2;
         let data = &mut bytes[start..];
         for (i, x) in x.iter().enumerate() {
             match dtype {
-                DType::F32 => data[4 * i..][..4].copy_from_slice(&x.to_le_bytes()),
-                DType::F16 => data[2 * i..][..2].copy_from_slice(&f16::from_f32(*x).to_le_bytes()),
-                DType::Bf16 => data[2 * i..][..2].copy_from_slice(&bf16::from_f32(*x).to_le_bytes()),
+                Float::F32 => data[4 * i..][..4].copy_from_slice(&x.to_le_bytes()),
+                Float::F16 => data[2 * i..][..2].copy_from_slice(&f16::from_f32(*x).to_le_bytes()),
+                Float::Bf16 => data[2 * i..][..2].copy_from_slice(&bf16::from_f32(*x).to_le_bytes()),
             }
         }
         bytes.truncate(start + x.len() * dtype.size());
@@ -72,15 +72,15 @@ impl Unaligned {
 }
 
 /// `x` as an array of `dtype` holds it.
-pub fn held(dtype: DType, x: f32) -> f32 {
+pub fn held(dtype: Float, x: f32) -> f32 {
     match dtype {
-        DType::F32 => x,
-        DType::F16 => f16::from_f32(x).to_f32(),
-        DType::Bf16 => bf16::from_f32(x).to_f32(),
+        Float::F32 => x,
+        Float::F16 => f16::from_f32(x).to_f32(),
+        Float::Bf16 => bf16::from_f32(x).to_f32(),
     }
 }
 
-pub const DTYPES: [DType; 3] = [DType::F32, DType::F16, DType::Bf16];
+pub const DTYPES: [Float; 3] = [Float::F32, Float::F16, Float::Bf16];
 
 pub fn bits(x: &[f32]) -> Vec<u32> {
     x.iter().map(|x| x.to_bits()).collect()

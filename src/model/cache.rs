@@ -6,7 +6,7 @@ use super::forward::{Logits, MAX_CHUNK, Pass, Scratch, forward};
 use super::kv::{KvBlocks, KvShape};
 use crate::arch::Spec;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::DType;
+use crate::format::Float;
 use crate::ops::Path;
 use crate::ops::attention::Heads;
 use std::sync::Arc;
@@ -25,11 +25,11 @@ pub enum KvType {
 }
 
 impl KvType {
-    fn dtype(self) -> DType {
+    fn dtype(self) -> Float {
         match self {
-            KvType::F32 => DType::F32,
-            KvType::F16 => DType::F16,
-            KvType::Bf16 => DType::Bf16,
+            KvType::F32 => Float::F32,
+            KvType::F16 => Float::F16,
+            KvType::Bf16 => Float::Bf16,
         }
     }
 }

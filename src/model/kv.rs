@@ -6,7 +6,7 @@
 
 use crate::arch::Spec;
 use crate::error::{Error, Result, try_vec};
-use crate::format::DType;
+use crate::format::Float;
 use crate::kernels::Kernels;
 use crate::ops::attention::{BLOCK, Blocks};
 use std::ops::Range;
@@ -19,7 +19,7 @@ pub struct KvShape {
     layers: Vec<(usize, usize)>,
     n_kv_heads: usize,
     head_dim: usize,
-    dtype: DType,
+    dtype: Float,
 }
 
 /// Layers that see equally far.
@@ -30,7 +30,7 @@ struct Group {
 }
 
 impl KvShape {
-    pub fn new(spec: &Spec, dtype: DType) -> Self {
+    pub fn new(spec: &Spec, dtype: Float) -> Self {
         let mut groups: Vec<Group> = Vec::new();
         let mut layers = Vec::new();
         for window in spec.layers.iter().map(|layer| layer.window) {
@@ -207,7 +207,7 @@ mod tests {
             groups.push(Group { window: windows[1], n_layers: 1 });
             vec![(0, 0), (1, 0)]
         };
-        KvBlocks::new(KvShape { groups, layers, n_kv_heads: 2, head_dim: 3, dtype: DType::F32 })
+        KvBlocks::new(KvShape { groups, layers, n_kv_heads: 2, head_dim: 3, dtype: Float::F32 })
     }
 
     /// Which of a group's blocks are there.

@@ -5,7 +5,7 @@
 use super::{Block, FeedForward, Info, Layer, Model};
 use crate::arch::{self, Bias, Experts, Mlp, Names, NormPlace, NormWeight, QkNorm, Residual, Slot, Spec};
 use crate::error::{Error, ErrorKind, Result, try_vec};
-use crate::format::{self, Bytes, Checkpoint, DType, MapMode, Tensor, mmap::Mapping};
+use crate::format::{self, Bytes, Checkpoint, DType, Float, MapMode, Tensor, mmap::Mapping};
 use crate::kernels::{Isa, Kernels, Layout};
 use crate::ops::elementwise::Norm;
 use crate::ops::linear::Linear;
@@ -256,16 +256,19 @@ impl Loader<'_, '_> {
     /// The tensor in the element type that the options ask for.
     fn convert(&self, name: &str, tensor: Tensor) -> Result<Tensor> {
         let dtype = match self.options.weights {
-            Weights::Keep => return Ok(tensor),
-            Weights::F32 => DType::F32,
-            Weights::Bf16 => DType::Bf16,
+            Weights::Keep => match tensor.dtype {
+                DType::Float(_) => return Ok(tensor),
+                DType::Quant(_) => Float::F32, // until there are products with them
+            },
+            Weights::F32 => Float::F32,
+            Weights::Bf16 => Float::Bf16,
         };
-        if dtype == tensor.dtype {
+        if tensor.dtype == DType::Float(dtype) {
             return Ok(tensor);
         }
         let n: usize = tensor.shape.iter().product();
         let mut data = try_vec(0u8, n * dtype.size(), name)?;
-        let mut row = [0.0; 4096];
+        let mut row = [0.0; 4096]; // whole blocks of every type
         for (i, out) in data.chunks_mut(row.len() * dtype.size()).enumerate() {
             let row = &mut row[..out.len() / dtype.size()];
             self.kernels.unpack(tensor.dtype, &tensor.data, i * 4096, row);
@@ -273,7 +276,7 @@ impl Loader<'_, '_> {
         }
         let all = 0..data.len();
         match Bytes::new(Arc::new(Mapping::Owned(data)), all) {
-            Some(data) => Ok(Tensor { dtype, data, ..tensor }),
+            Some(data) => Ok(Tensor { dtype: dtype.into(), data, ..tensor }),
             None => Err(self.error(ErrorKind::Internal, format!("tensor {name}: converted to the wrong size"))),
         }
     }

@@ -4,7 +4,7 @@
 
 use super::{Ctx, Worker, grow};
 use crate::error::{Error, Result};
-use crate::format::DType;
+use crate::format::Float;
 use crate::kernels::{Kernels, Softmax};
 use crate::threads::ColumnsMut;
 use std::ops::Range;
@@ -31,7 +31,7 @@ pub struct Heads {
     /// Scores s become c·tanh(s / c).
     pub softcap: Option<f32>,
     /// Element type of keys and values.
-    pub kv: DType,
+    pub kv: Float,
 }
 
 impl Heads {

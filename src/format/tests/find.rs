@@ -115,7 +115,7 @@ fn shard_contents() {
     }
     let dir = sharded(INDEX);
     dir.write("two.safetensors", &weights(&["c", "a"]));
-    fails(dir.path(), ErrorKind::BadFile, &["two.safetensors", "\"a\" is in another shard too"]);
+    fails(dir.path(), ErrorKind::BadFile, &["two.safetensors", "\"a\" is in another file too"]);
 }
 
 #[test]

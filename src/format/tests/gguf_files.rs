@@ -2,8 +2,9 @@
 #![forbid(unsafe_code)]
 
 use super::super::gguf::{self, Metadata, Parsed};
-use super::super::testing::{Gguf, gguf_array, gguf_string, in_memory};
+use super::super::testing::{Gguf, TempDir, gguf_array, gguf_string, in_memory};
 use super::*;
+use crate::error::ErrorKind;
 
 const F32: u32 = 0;
 const F16: u32 = 1;
@@ -48,6 +49,7 @@ pub(super) fn small() -> Vec<u8> {
         .tensor("a", &[3, 2], F32, &floats(6))
         .tensor("b", &[4], F16, &[1; 8])
         .tensor("c", &[1, 2, 1, 1], BF16, &[2; 4])
+        .tensor("d", &[64, 3], Q4_0, &[3; 108])
         .build()
 }
 
@@ -56,9 +58,27 @@ fn small_file() {
     let parsed = parse(&small()).unwrap();
     let found: Vec<_> = parsed.tensors.iter().map(|(n, t)| (n.as_str(), t.dtype, &t.shape[..], &t.data[..])).collect();
     let a = floats(6);
-    let expected: [(&str, DType, &[usize], &[u8]); 3] =
-        [("a", DType::F32, &[2, 3], &a), ("b", DType::F16, &[4], &[1; 8]), ("c", DType::Bf16, &[1, 1, 2, 1], &[2; 4])];
+    let expected: [(&str, DType, &[usize], &[u8]); 4] = [
+        ("a", DType::F32, &[2, 3], &a),
+        ("b", DType::F16, &[4], &[1; 8]),
+        ("c", DType::BF16, &[1, 1, 2, 1], &[2; 4]),
+        ("d", DType::Quant(Quant::Q4_0), &[3, 64], &[3; 108]),
+    ];
     assert_eq!(found, expected, "dimensions are turned round to outermost first");
+}
+
+#[test]
+fn slices_of_the_first_dimension() {
+    let file =
+        Gguf::new().tensor("t", &[32, 2, 3], Q4_0, &[[1; 36], [2; 36], [3; 36]].concat()).tensor("v", &[64], Q4_0, &[0; 36]);
+    let tensors = parse(&file.build()).unwrap().tensors;
+    for i in 0..3 {
+        let part = tensors["t"].slice_first(i).unwrap();
+        assert_eq!((&part.shape[..], &part.data[..]), (&[2, 32][..], &[i as u8 + 1; 36][..]));
+        assert_eq!(part.slice_first(1).unwrap().data.len(), 18);
+    }
+    assert!(tensors["t"].slice_first(3).is_none());
+    assert!(tensors["v"].slice_first(0).is_none(), "not a whole block");
 }
 
 fn metadata() -> Metadata {
@@ -182,9 +202,9 @@ fn gguf_dimensions() {
 
 #[test]
 fn gguf_types() {
-    refused(parse(&Gguf::new().tensor("t", &[32, 2], Q4_0, &[0; 36]).build()), &["in-memory", "\"t\"", "type Q4_0"]);
+    refused(parse(&Gguf::new().tensor("t", &[256, 2], 16, &[0; 132]).build()), &["in-memory", "\"t\"", "type IQ2_XXS"]);
     refused(parse(&Gguf::new().tensor("t", &[1], 28, &[0; 8]).build()), &["type F64"]);
-    refused(parse(&Gguf::new().tensor("t", &[32], 39, &[0; 17]).build()), &["type MXFP4"]);
+    refused(parse(&Gguf::new().tensor("t", &[256], 29, &[0; 56]).build()), &["type IQ1_M"]);
     for withdrawn in [4, 5, 31, 32, 33, 36, 37, 38, 1000, u32::MAX] {
         refused(
             parse(&Gguf::new().tensor("t", &[1], withdrawn, &[0; 8]).build()),
@@ -196,7 +216,7 @@ fn gguf_types() {
 #[test]
 fn gguf_blocks() {
     refused(parse(&Gguf::new().tensor("t", &[33, 32], Q4_0, &[0; 1000]).build()), &["rows of 33", "blocks of 32 (Q4_0)"]);
-    // Q4_0: 18 bytes for 32 elements. One byte too few is seen before the type is refused.
+    // Q4_0: 18 bytes for 32 elements.
     refused(parse(&Gguf::new().tensor("t", &[32, 2], Q4_0, &[0; 35]).build()), &["36 bytes at 0", "has 35"]);
 }
 
@@ -236,8 +256,50 @@ fn gguf_alignment() {
     );
 }
 
+/// Part `no` of `count`, with tensors of these names.
+fn part(no: u16, count: u16, n_tensors: i32, tensors: &[&str]) -> Gguf {
+    let file = Gguf::new().entry("split.no", 2, &no.to_le_bytes()).entry("split.count", 2, &count.to_le_bytes()).entry(
+        "split.tensors.count",
+        5,
+        &n_tensors.to_le_bytes(),
+    );
+    tensors.iter().fold(file, |file, name| file.tensor(name, &[1], F32, &[no as u8; 4]))
+}
+
 #[test]
-fn split_models_are_refused() {
-    assert!(parse(&Gguf::new().entry("split.count", 2, &[1, 0]).build()).is_ok());
-    refused(parse(&Gguf::new().entry("split.count", 2, &[3, 0]).build()), &["one of 3 parts"]);
+fn gguf_parts() {
+    let dir = TempDir::new();
+    let first = part(0, 3, 3, &["a", "b"]).entry("general.name", 8, &gguf_string("whole"));
+    let paths = [first, part(1, 3, 3, &["c"]), part(2, 3, 3, &[])]
+        .iter()
+        .enumerate()
+        .map(|(i, part)| dir.write(&format!("m-0000{}-of-00003.gguf", i + 1), &part.build()))
+        .collect::<Vec<_>>();
+    for path in paths.iter().map(PathBuf::as_path).chain([dir.path()]) {
+        let found = open(path, MapMode::Map).unwrap();
+        assert_eq!((found.path.as_path(), found.dir.as_path(), found.files.len()), (path, dir.path(), 3));
+        assert_eq!(found.metadata.unwrap().get_str("general.name").unwrap(), Some("whole"));
+        let tensors: Vec<_> = found.tensors.iter().map(|(name, t)| (name.as_str(), t.data[0])).collect();
+        assert_eq!(tensors, [("a", 0), ("b", 0), ("c", 1)]);
+    }
+
+    let wrong = |no: usize, part: Gguf| {
+        dir.write(&format!("m-0000{no}-of-00003.gguf"), &part.build());
+        open(&paths[0], MapMode::Map)
+    };
+    refused(wrong(2, part(1, 3, 3, &["b"])), &["00002-of-00003.gguf", "\"b\" is in another file too"]);
+    refused(wrong(2, part(2, 3, 3, &["c"])), &["00002-of-00003.gguf", "expected part 1 of 3", "says part 2 of 3"]);
+    refused(wrong(2, part(1, 4, 3, &["c"])), &["expected part 1 of 3", "says part 1 of 4"]);
+    refused(wrong(2, Gguf::new().tensor("c", &[1], F32, &[0; 4])), &["expected part 1 of 3", "a model of its own"]);
+    refused(wrong(2, part(1, 3, 3, &[])), &["split.tensors.count is 3", "have 2"]);
+    refused(wrong(1, part(3, 3, 3, &["a", "b"])), &["split.no is 3"]);
+    let e = wrong(1, part(0, 3, 3, &["a", "b", "c"]));
+    assert!(e.is_ok());
+    std::fs::remove_file(&paths[1]).unwrap();
+    let e = open(&paths[2], MapMode::Map).err().unwrap();
+    assert_eq!(e.kind(), ErrorKind::NotFound);
+    assert!(e.message().contains("part 2 of 3 is missing") && e.message().contains("m-00002-of-00003.gguf"), "{e}");
+    let renamed = dir.path().join("m.gguf");
+    std::fs::rename(&paths[0], &renamed).unwrap();
+    refused(open(&renamed, MapMode::Map), &["m.gguf", "-00001-of-00003.gguf"]);
 }

@@ -50,7 +50,7 @@ fn check_tensors<'a>(tensors: impl Iterator<Item = &'a Tensor>, mapping: &mmap::
     let mut ranges = Vec::new();
     for tensor in tensors {
         let elements = tensor.shape.iter().try_fold(1usize, |n, &dim| n.checked_mul(dim)).unwrap();
-        assert_eq!(tensor.data.len(), elements * tensor.dtype.size());
+        assert_eq!(Some(tensor.data.len()), tensor.dtype.bytes(elements));
         let start = tensor.data.as_ptr() as usize;
         ranges.push((start, start + tensor.data.len()));
     }

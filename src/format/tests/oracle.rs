@@ -21,7 +21,7 @@ fn compare(bytes: &[u8]) -> bool {
             for (name, tensor) in &ours.tensors {
                 let oracle = theirs.tensor(name).unwrap();
                 assert_eq!((&tensor.shape[..], &tensor.data[..]), (oracle.shape(), oracle.data()), "{name}");
-                assert_eq!(format!("{:?}", tensor.dtype).to_uppercase(), format!("{:?}", oracle.dtype()), "{name}");
+                assert_eq!(tensor.dtype.name(), format!("{:?}", oracle.dtype()), "{name}");
             }
             for (name, dtype) in &ours.skipped {
                 assert_eq!(dtype, &theirs.tensor(name).unwrap().dtype().to_string(), "{name}");

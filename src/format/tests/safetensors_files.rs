@@ -42,7 +42,7 @@ fn small_file() {
     let expected: [(&str, DType, &[usize], usize); 5] = [
         ("a", DType::F32, &[2, 3], 24),
         ("b", DType::F16, &[4], 8),
-        ("c", DType::Bf16, &[2, 1], 4),
+        ("c", DType::BF16, &[2, 1], 4),
         ("nothing", DType::F32, &[0, 7], 0),
         ("scalar", DType::F32, &[], 4),
     ];

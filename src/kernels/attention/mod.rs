@@ -7,14 +7,14 @@ mod tests;
 
 use super::float::Product;
 use super::{Kernels, Softmax};
-use crate::format::DType;
+use crate::format::Float;
 use crate::threads::ColumnsMut;
 
 /// `q: [g, head_dim]`, `scores: [g, n]` (scratch), `states: [g]`, `acc: [g, head_dim]`; `k`, `v`: `[n, head_dim]` of `kv`.
 #[allow(clippy::too_many_arguments)]
 pub(super) fn attend(
     kernels: &Kernels,
-    kv: DType,
+    kv: Float,
     softcap: Option<f32>,
     q: &[f32],
     k: &[u8],

@@ -1,9 +1,9 @@
-use crate::format::DType;
+use crate::format::Float;
 use crate::kernels::testing::*;
 use crate::kernels::{Kernels, Softmax};
 
 struct Case {
-    kv: DType,
+    kv: Float,
     softcap: Option<f32>,
     dim: usize,
     n: usize,
@@ -13,7 +13,7 @@ struct Case {
 }
 
 impl Case {
-    fn new(kv: DType, dim: usize, n: usize, heads: usize, size: f32) -> Self {
+    fn new(kv: Float, dim: usize, n: usize, heads: usize, size: f32) -> Self {
         let mut random = Random((dim * 1000 + n) as u64);
         let q = random.vec(heads * dim).into_iter().map(|q| q * size).collect();
         let mut held = || random.vec(n * dim).into_iter().map(|x| held(kv, x)).collect();
@@ -91,12 +91,12 @@ fn agrees_with_softmax() {
 fn scores_far_apart_do_not_overflow() {
     for (name, kernels) in tables() {
         for size in [30.0, 1000.0] {
-            let case = Case::new(DType::F32, 16, 40, 1, size);
+            let case = Case::new(Float::F32, 16, 40, 1, size);
             let (states, acc) = case.run(kernels, 8, 1);
             assert!(states[0].sum >= 1.0 && states[0].sum.is_finite(), "{name}: {:?}", states[0]);
             assert!(acc.iter().all(|a| a.is_finite()), "{name}");
         }
-        Case::new(DType::F32, 16, 40, 1, 30.0).check(name, kernels, 8);
+        Case::new(Float::F32, 16, 40, 1, 30.0).check(name, kernels, 8);
     }
 }
 
@@ -104,7 +104,7 @@ fn scores_far_apart_do_not_overflow() {
 fn a_soft_cap_bounds_the_scores() {
     for (name, kernels) in tables() {
         for cap in [0.5, 3.0, 50.0] {
-            Case { softcap: Some(cap), ..Case::new(DType::F32, 16, 70, 2, 5.0) }.check(name, kernels, 64);
+            Case { softcap: Some(cap), ..Case::new(Float::F32, 16, 70, 2, 5.0) }.check(name, kernels, 64);
         }
     }
 }
@@ -129,10 +129,10 @@ fn a_group_has_the_bits_of_its_heads() {
 fn masked_positions_weigh_nothing() {
     for (name, kernels) in tables() {
         let (k, v) = ([f32::NEG_INFINITY, 2.0, f32::NEG_INFINITY], [5.0, 3.0, 7.0]);
-        let (k, v) = (Unaligned::new(DType::F32, &k), Unaligned::new(DType::F32, &v));
+        let (k, v) = (Unaligned::new(Float::F32, &k), Unaligned::new(Float::F32, &v));
         let (mut state, mut acc, mut scores) = (Softmax::EMPTY, [f32::NAN], [0.0; 3]);
         kernels.attend(
-            DType::F32,
+            Float::F32,
             None,
             &[1.0],
             &k.data()[..4],
@@ -143,9 +143,9 @@ fn masked_positions_weigh_nothing() {
             &mut acc,
         );
         assert_eq!((state, acc), (Softmax::EMPTY, [0.0]), "{name}");
-        kernels.attend(DType::F32, None, &[1.0], k.data(), v.data(), 3, &mut scores, std::slice::from_mut(&mut state), &mut acc);
+        kernels.attend(Float::F32, None, &[1.0], k.data(), v.data(), 3, &mut scores, std::slice::from_mut(&mut state), &mut acc);
         assert_eq!((state, acc), (Softmax { max: 2.0, sum: 1.0 }, [3.0]), "{name}");
-        kernels.attend(DType::F32, None, &[1.0], &[], &[], 0, &mut scores, std::slice::from_mut(&mut state), &mut acc);
+        kernels.attend(Float::F32, None, &[1.0], &[], &[], 0, &mut scores, std::slice::from_mut(&mut state), &mut acc);
         assert_eq!((state, acc), (Softmax { max: 2.0, sum: 1.0 }, [3.0]), "{name}");
     }
 }

@@ -12,7 +12,7 @@ pub(super) mod scalar;
 mod tests;
 
 use super::simd::Simd;
-use crate::format::DType;
+use crate::format::Float;
 use crate::threads::ColumnsMut;
 use half::{bf16, f16};
 
@@ -25,20 +25,18 @@ pub(super) struct Floats<T> {
 }
 
 impl<T: Copy> Floats<T> {
-    pub fn of(&self, dtype: DType) -> T {
+    pub fn of(&self, dtype: Float) -> T {
         match dtype {
-            DType::F32 => self.f32,
-            DType::F16 => self.f16,
-            DType::Bf16 => self.bf16,
+            Float::F32 => self.f32,
+            Float::F16 => self.f16,
+            Float::Bf16 => self.bf16,
         }
     }
 }
 
 /// A product kernel. To call it: the CPU has its features, and the product has passed [`Product::check`].
 pub(super) type Matmul = unsafe fn(&Product<'_>, &mut ColumnsMut<'_>);
-/// An array of an element type to f32. To call it: the CPU has its features, and there are as many elements on both sides.
-pub(super) type Unpack = unsafe fn(&[u8], &mut [f32]);
-/// The way back, as [`Unpack`].
+/// The way back from [`Unpack`](super::Unpack), with the same conditions.
 pub(super) type Pack = unsafe fn(&[f32], &mut [u8]);
 
 /// What to multiply: `out[t, c] = Σ_k w[first + c, k] · x[t, k]` (or `w[k, first + c]`, by the kernel's layout).
@@ -57,7 +55,7 @@ pub(super) struct Product<'a> {
 
 impl Product<'_> {
     /// Panics unless the sizes agree with each other and with `out`: every kernel relies on it.
-    pub fn check(&self, dtype: DType, out: &ColumnsMut<'_>) {
+    pub fn check(&self, dtype: Float, out: &ColumnsMut<'_>) {
         let elements = self.n_out.checked_mul(self.n_in);
         assert_eq!(elements.and_then(|n| n.checked_mul(dtype.size())), Some(self.w.len()));
         assert!(self.first.checked_add(out.cols().len()).is_some_and(|end| end <= self.n_out));

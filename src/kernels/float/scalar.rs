@@ -1,7 +1,8 @@
 //! The plain versions. Eight sums in parallel, so that a compiler can use what vectors the target has by default.
 #![forbid(unsafe_code)]
 
-use super::{Element, Floats, Matmul, Pack, Product, Unpack};
+use super::{Element, Floats, Matmul, Pack, Product};
+use crate::kernels::Unpack;
 use crate::threads::ColumnsMut;
 use half::{bf16, f16};
 

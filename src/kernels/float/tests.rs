@@ -1,11 +1,11 @@
-use crate::format::DType;
+use crate::format::Float;
 use crate::kernels::testing::*;
 use crate::kernels::{Kernels, Layout, Matrix};
 use crate::threads::ColumnsMut;
 use half::{bf16, f16};
 
 struct Case {
-    dtype: DType,
+    dtype: Float,
     layout: Layout,
     n_out: usize,
     n_in: usize,
@@ -17,18 +17,18 @@ struct Case {
 }
 
 impl Case {
-    fn new(dtype: DType, layout: Layout, n_out: usize, n_in: usize, m: usize) -> Self {
+    fn new(dtype: Float, layout: Layout, n_out: usize, n_in: usize, m: usize) -> Self {
         let mut random = Random(1 + (n_out * 1_000_003 + n_in * 1009 + m) as u64);
         Self::of(dtype, layout, n_out, n_in, m, random.vec(n_out * n_in), random.vec(m * n_in))
     }
-    fn of(dtype: DType, layout: Layout, n_out: usize, n_in: usize, m: usize, w: Vec<f32>, x: Vec<f32>) -> Self {
+    fn of(dtype: Float, layout: Layout, n_out: usize, n_in: usize, m: usize, w: Vec<f32>, x: Vec<f32>) -> Self {
         let data = Unaligned::new(dtype, &w);
         let w = w.into_iter().map(|w| held(dtype, w)).collect();
         Self { dtype, layout, n_out, n_in, w, data, m, x }
     }
     fn matrix(&self) -> Matrix<'_> {
         let Self { dtype, layout, n_out, n_in, .. } = *self;
-        Matrix { dtype, layout, n_out, n_in, data: self.data.data() }
+        Matrix { dtype: dtype.into(), layout, n_out, n_in, data: self.data.data() }
     }
     fn run(&self, kernels: &Kernels) -> Vec<f32> {
         let mut y = vec![f32::NAN; self.m * self.n_out];
@@ -66,7 +66,7 @@ impl Case {
 
 const LAYOUTS: [Layout; 2] = [Layout::OutIn, Layout::InOut];
 
-fn for_all(f: impl Fn(&str, &Kernels, DType, Layout)) {
+fn for_all(f: impl Fn(&str, &Kernels, Float, Layout)) {
     for (name, kernels) in tables() {
         for dtype in DTYPES {
             for layout in LAYOUTS {
@@ -164,8 +164,8 @@ fn denormals_and_huge_values_count() {
     for_all(|name, kernels, dtype, layout| {
         let mut random = Random(5);
         // Denormals of the type itself: 2^-20 for f16, 2^-130 for the others.
-        let small = if dtype == DType::F16 { -20 } else { -130 };
-        for exponent in [small, 14, if dtype == DType::F16 { 15 } else { 60 }] {
+        let small = if dtype == Float::F16 { -20 } else { -130 };
+        for exponent in [small, 14, if dtype == Float::F16 { 15 } else { 60 }] {
             let w = random.vec(11 * 45).into_iter().map(|w| w * 2f32.powi(exponent / 2) * 2f32.powi(exponent - exponent / 2));
             let w = w.collect();
             let x = random.vec(2 * 45);
@@ -207,10 +207,10 @@ fn unpack_is_exact() {
     let all: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
     for (name, kernels) in tables() {
         for (dtype, to_f32) in
-            [(DType::F16, (|x| f16::from_bits(x).to_f32()) as fn(u16) -> f32), (DType::Bf16, |x| bf16::from_bits(x).to_f32())]
+            [(Float::F16, (|x| f16::from_bits(x).to_f32()) as fn(u16) -> f32), (Float::Bf16, |x| bf16::from_bits(x).to_f32())]
         {
             let mut y = vec![0.0; 65536];
-            kernels.unpack(dtype, &all, 0, &mut y);
+            kernels.unpack(dtype.into(), &all, 0, &mut y);
             for (x, y) in (0..=u16::MAX).zip(&y) {
                 let expected = to_f32(x);
                 let same = expected.to_bits() == y.to_bits() || (expected.is_nan() && y.is_nan());
@@ -229,7 +229,7 @@ fn unpack_takes_any_part() {
             for first in [0, 1, 5, 40] {
                 for n in (0..=20).chain([30]) {
                     let mut y = vec![0.0; n];
-                    kernels.unpack(dtype, data.data(), first, &mut y);
+                    kernels.unpack(dtype.into(), data.data(), first, &mut y);
                     let expected: Vec<f32> = x[first..first + n].iter().map(|x| held(dtype, *x)).collect();
                     assert_eq!(y, expected, "{name} {dtype:?} {first} {n}");
                 }
@@ -256,7 +256,7 @@ fn pack_rounds_to_nearest_even() {
     x.extend((0..100_000).map(|_| f32::from_bits(random.bits() as u32)));
     for (name, kernels) in tables() {
         for (dtype, from_f32) in
-            [(DType::F16, (|x| f16::from_f32(x).to_bits()) as fn(f32) -> u16), (DType::Bf16, |x| bf16::from_f32(x).to_bits())]
+            [(Float::F16, (|x| f16::from_f32(x).to_bits()) as fn(f32) -> u16), (Float::Bf16, |x| bf16::from_f32(x).to_bits())]
         {
             let mut y = vec![0; 2 * x.len()];
             kernels.pack(dtype, &x, &mut y);
@@ -270,8 +270,8 @@ fn pack_rounds_to_nearest_even() {
     }
 }
 
-fn held_nan(dtype: DType, y: u16) -> bool {
-    if dtype == DType::F16 { f16::from_bits(y).is_nan() } else { bf16::from_bits(y).is_nan() }
+fn held_nan(dtype: Float, y: u16) -> bool {
+    if dtype == Float::F16 { f16::from_bits(y).is_nan() } else { bf16::from_bits(y).is_nan() }
 }
 
 #[test]

@@ -1,0 +1,178 @@
+//! Types whose blocks of 256 elements have one floating-point scale, and small integers to scale parts of 32 or 16 elements.
+//!
+//! | type | bytes of a block | element of part s |
+//! |---|---|---|
+//! | Q2_K | 16 × (scale 4 bits, min 4 bits), 64 × 2 bits, f16 d, f16 e | d·scale\[s\]·q − e·min\[s\] (16 parts) |
+//! | Q3_K | 32 high bits, 64 × 2 bits, 16 scales of 6 bits, f16 d | d·(scale\[s\] − 32)·(q − 4) (16 parts) |
+//! | Q4_K | f16 d, f16 e, 8 × (scale, min) of 6 bits, 128 × 2 nibbles | d·scale\[s\]·q − e·min\[s\] (8 parts) |
+//! | Q5_K | the same, 32 × 8 high bits before the nibbles | the same |
+//! | Q6_K | 128 × 2 nibbles, 64 × 4 × 2 high bits, 16 × i8 scale, f16 d | d·scale\[s\]·(q − 32) (16 parts) |
+//! | IQ4_XS | f16 d, u16 and 4 bytes: 8 scales of 6 bits, 128 × 2 nibbles | d·(scale\[s\] − 32)·IQ4\[q\] (8 parts) |
+//! | TQ1_0 | 48 × 5 and 4 × 4 ternary digits, f16 d | d·(q − 1) |
+//! | TQ2_0 | 64 × 4 × 2 bits, f16 d | d·(q − 1) |
+//!
+//! Bits lie so that one vector of bytes gives several vectors of consecutive elements: 32 bytes of nibbles are 32 elements
+//! below and the next 32 above, 32 bytes of 2-bit fields are 4 × 32 elements; each `unpack` says it in code.
+#![forbid(unsafe_code)]
+
+use super::by_32::IQ4;
+use super::{Format, f16_at};
+use crate::format::Quant;
+
+/// The 8 scales and 8 mins of Q4_K and Q5_K in their 12 bytes: the first four have their 6 bits in bytes 0..4 and 4..8, the
+/// others their lower 4 in 8..12 and their upper 2 above the first four's.
+#[inline(always)]
+fn scales_and_mins(bytes: &[u8]) -> [(u8, u8); 8] {
+    std::array::from_fn(|j| match j {
+        0..4 => (bytes[j] & 63, bytes[j + 4] & 63),
+        _ => (bytes[j + 4] & 15 | bytes[j - 4] >> 6 << 4, bytes[j + 4] >> 4 | bytes[j] >> 6 << 4),
+    })
+}
+
+/// The 16 scales of Q3_K, 0..64, in their 12 bytes: nibbles, then the upper two bits.
+#[inline(always)]
+fn q3_scales(bytes: &[u8]) -> [u8; 16] {
+    std::array::from_fn(|s| bytes[s % 8] >> (s / 8 * 4) & 15 | (bytes[8 + s % 4] >> (s / 4 * 2) & 3) << 4)
+}
+
+pub(in crate::kernels) struct Q2K;
+impl Format for Q2K {
+    const TYPE: Quant = Quant::Q2K;
+    #[inline(always)]
+    fn unpack(block: &[u8], out: &mut [f32]) {
+        let (scales, qs) = (&block[..16], &block[16..80]);
+        let (d, e) = (f16_at(block, 80), f16_at(block, 82));
+        for (s, out) in out.chunks_exact_mut(16).enumerate() {
+            let (d, m) = (d * f32::from(scales[s] & 15), e * f32::from(scales[s] >> 4));
+            // Part s is half s % 2 of 32 elements, which are bits 2 · (s / 2 % 4) of half s / 8 of the bytes.
+            let qs = &qs[s / 8 * 32 + s % 2 * 16..][..16];
+            for (y, q) in out.iter_mut().zip(qs) {
+                *y = d * f32::from(q >> (s / 2 % 4 * 2) & 3) - m;
+            }
+        }
+    }
+}
+
+pub(in crate::kernels) struct Q3K;
+impl Format for Q3K {
+    const TYPE: Quant = Quant::Q3K;
+    #[inline(always)]
+    fn unpack(block: &[u8], out: &mut [f32]) {
+        let (high, qs, scales, d) = (&block[..32], &block[32..96], q3_scales(&block[96..108]), f16_at(block, 108));
+        for (s, out) in out.chunks_exact_mut(16).enumerate() {
+            let d = d * (f32::from(scales[s]) - 32.0);
+            let (high, qs) = (&high[s % 2 * 16..][..16], &qs[s / 8 * 32 + s % 2 * 16..][..16]);
+            for ((y, q), high) in out.iter_mut().zip(qs).zip(high) {
+                let q = q >> (s / 2 % 4 * 2) & 3 | (high >> (s / 2) & 1) << 2;
+                *y = d * (f32::from(q) - 4.0);
+            }
+        }
+    }
+}
+
+pub(in crate::kernels) struct Q4K;
+impl Format for Q4K {
+    const TYPE: Quant = Quant::Q4K;
+    #[inline(always)]
+    fn unpack(block: &[u8], out: &mut [f32]) {
+        let (d, e, scales, qs) = (f16_at(block, 0), f16_at(block, 2), scales_and_mins(&block[4..16]), &block[16..]);
+        for (s, out) in out.chunks_exact_mut(32).enumerate() {
+            let (d, m) = (d * f32::from(scales[s].0), e * f32::from(scales[s].1));
+            for (y, q) in out.iter_mut().zip(&qs[s / 2 * 32..]) {
+                *y = d * f32::from(q >> (s % 2 * 4) & 15) - m;
+            }
+        }
+    }
+}
+
+pub(in crate::kernels) struct Q5K;
+impl Format for Q5K {
+    const TYPE: Quant = Quant::Q5K;
+    #[inline(always)]
+    fn unpack(block: &[u8], out: &mut [f32]) {
+        let (d, e, scales) = (f16_at(block, 0), f16_at(block, 2), scales_and_mins(&block[4..16]));
+        let (high, qs) = (&block[16..48], &block[48..]);
+        for (s, out) in out.chunks_exact_mut(32).enumerate() {
+            let (d, m) = (d * f32::from(scales[s].0), e * f32::from(scales[s].1));
+            for ((y, q), high) in out.iter_mut().zip(&qs[s / 2 * 32..]).zip(high) {
+                *y = d * f32::from(q >> (s % 2 * 4) & 15 | (high >> s & 1) << 4) - m;
+            }
+        }
+    }
+}
+
+pub(in crate::kernels) struct Q6K;
+impl Format for Q6K {
+    const TYPE: Quant = Quant::Q6K;
+    #[inline(always)]
+    fn unpack(block: &[u8], out: &mut [f32]) {
+        let (low, high, scales, d) = (&block[..128], &block[128..192], &block[192..208], f16_at(block, 208));
+        for (v, out) in out.chunks_exact_mut(32).enumerate() {
+            // Each half of the block: 4 vectors of 32 from 64 bytes of nibbles and 32 bytes of pairs.
+            let (half, v4) = (v / 4, v % 4);
+            let (low, high) = (&low[half * 64 + v4 % 2 * 32..][..32], &high[half * 32..][..32]);
+            for (i, (y, (low, high))) in out.iter_mut().zip(low.iter().zip(high)).enumerate() {
+                let q = low >> (v4 / 2 * 4) & 15 | (high >> (v4 * 2) & 3) << 4;
+                *y = d * f32::from(scales[2 * v + i / 16] as i8) * (f32::from(q) - 32.0);
+            }
+        }
+    }
+}
+
+pub(in crate::kernels) struct Iq4Xs;
+impl Format for Iq4Xs {
+    const TYPE: Quant = Quant::Iq4Xs;
+    #[inline(always)]
+    fn unpack(block: &[u8], out: &mut [f32]) {
+        let (d, high, low, qs) = (f16_at(block, 0), u16::from_le_bytes([block[2], block[3]]), &block[4..8], &block[8..]);
+        for (s, out) in out.chunks_exact_mut(32).enumerate() {
+            let scale = low[s / 2] >> (s % 2 * 4) & 15 | ((high >> (2 * s) & 3) as u8) << 4;
+            let d = d * (f32::from(scale) - 32.0);
+            let (below, above) = out.split_at_mut(16);
+            for ((q, below), above) in qs[s * 16..][..16].iter().zip(below).zip(above) {
+                *below = d * f32::from(IQ4[usize::from(q & 15)]);
+                *above = d * f32::from(IQ4[usize::from(q >> 4)]);
+            }
+        }
+    }
+}
+
+/// The digit of place `3^n` (n = 0 is the first) of a byte that holds five digits as the fraction `Σ digit[n]·3^(4−n) / 243`,
+/// rounded up to 1/256.
+#[inline(always)]
+fn digit(byte: u8, n: usize) -> u8 {
+    const POWERS: [u8; 5] = [1, 3, 9, 27, 81];
+    ((u16::from(byte.wrapping_mul(POWERS[n])) * 3) >> 8) as u8
+}
+
+pub(in crate::kernels) struct Tq1_0;
+impl Format for Tq1_0 {
+    const TYPE: Quant = Quant::Tq1_0;
+    #[inline(always)]
+    fn unpack(block: &[u8], out: &mut [f32]) {
+        let d = f16_at(block, 52);
+        // Digit n of 32 bytes, for each n, then of 16 bytes; 4 digits of the last 4.
+        let mut out = out.iter_mut();
+        for (bytes, digits) in [(&block[..32], 5), (&block[32..48], 5), (&block[48..52], 4)] {
+            for n in 0..digits {
+                for (byte, y) in bytes.iter().zip(&mut out) {
+                    *y = d * (f32::from(digit(*byte, n)) - 1.0);
+                }
+            }
+        }
+    }
+}
+
+pub(in crate::kernels) struct Tq2_0;
+impl Format for Tq2_0 {
+    const TYPE: Quant = Quant::Tq2_0;
+    #[inline(always)]
+    fn unpack(block: &[u8], out: &mut [f32]) {
+        let d = f16_at(block, 64);
+        for (v, out) in out.chunks_exact_mut(32).enumerate() {
+            for (y, q) in out.iter_mut().zip(&block[v / 4 * 32..]) {
+                *y = d * (f32::from(q >> (v % 4 * 2) & 3) - 1.0);
+            }
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Types with a floating-point scale to every 32 elements.
+//!
+//! | type | bytes of a block | element |
+//! |---|---|---|
+//! | Q4_0 | f16 d, 16 × 2 nibbles | d·(q − 8) |
+//! | Q4_1 | f16 d, f16 m, 16 × 2 nibbles | d·q + m |
+//! | Q5_0 | f16 d, 32 high bits, 16 × 2 nibbles | d·(q − 16) |
+//! | Q5_1 | f16 d, f16 m, 32 high bits, 16 × 2 nibbles | d·q + m |
+//! | Q8_0 | f16 d, 32 × i8 | d·q |
+//! | IQ4_NL | f16 d, 16 × 2 nibbles | d·[`IQ4`]\[q\] |
+//! | MXFP4 | exponent e, 16 × 2 nibbles | 2^(e − 128)·[`MXFP4`]\[q\] |
+//!
+//! Byte i of the nibbles holds element i below and element i + 16 above; bit i of the high bits belongs to element i.
+#![forbid(unsafe_code)]
+
+use super::{Format, f16_at};
+use crate::format::Quant;
+
+/// The values of IQ4_NL and IQ4_XS.
+pub(super) const IQ4: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+/// Twice the values of the 4-bit float E2M1.
+pub(super) const MXFP4: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
+
+/// `out[i]` and `out[i + 16]` from the nibbles of byte i.
+#[inline(always)]
+fn nibbles(qs: &[u8], out: &mut [f32], f: impl Fn(u8) -> f32) {
+    let (low, high) = out.split_at_mut(16);
+    for ((q, low), high) in qs.iter().zip(low).zip(high) {
+        *low = f(q & 15);
+        *high = f(q >> 4);
+    }
+}
+
+/// The same with a fifth bit to each.
+#[inline(always)]
+fn five_bits(bits: &[u8], qs: &[u8], out: &mut [f32], f: impl Fn(u8) -> f32) {
+    let bits = u32::from_le_bytes([bits[0], bits[1], bits[2], bits[3]]);
+    let (low, high) = out.split_at_mut(16);
+    for (i, ((q, low), high)) in qs.iter().zip(low).zip(high).enumerate() {
+        *low = f(q & 15 | ((bits >> i & 1) as u8) << 4);
+        *high = f(q >> 4 | ((bits >> (i + 16) & 1) as u8) << 4);
+    }
+}
+
+/// 2^(e − 128), as a denormal where it must be; e = 255 is no NaN here, as in llama.cpp.
+#[inline(always)]
+pub(super) fn half_power(e: u8) -> f32 {
+    f32::from_bits(match e {
+        0 | 1 => 0x0020_0000 << e,
+        e => u32::from(e - 1) << 23,
+    })
+}
+
+pub(in crate::kernels) struct Q4_0;
+impl Format for Q4_0 {
+    const TYPE: Quant = Quant::Q4_0;
+    #[inline(always)]
+    fn unpack(block: &[u8], out: &mut [f32]) {
+        let d = f16_at(block, 0);
+        nibbles(&block[2..], out, |q| d * (f32::from(q) - 8.0));
+    }
+}
+
+pub(in crate::kernels) struct Q4_1;
+impl Format for Q4_1 {
+    const TYPE: Quant = Quant::Q4_1;
+    #[inline(always)]
+    fn unpack(block: &[u8], out: &mut [f32]) {
+        let (d, m) = (f16_at(block, 0), f16_at(block, 2));
+        nibbles(&block[4..], out, |q| d * f32::from(q) + m);
+    }
+}
+
+pub(in crate::kernels) struct Q5_0;
+impl Format for Q5_0 {
+    const TYPE: Quant = Quant::Q5_0;
+    #[inline(always)]
+    fn unpack(block: &[u8], out: &mut [f32]) {
+        let d = f16_at(block, 0);
+        five_bits(&block[2..6], &block[6..], out, |q| d * (f32::from(q) - 16.0));
+    }
+}
+
+pub(in crate::kernels) struct Q5_1;
+impl Format for Q5_1 {
+    const TYPE: Quant = Quant::Q5_1;
+    #[inline(always)]
+    fn unpack(block: &[u8], out: &mut [f32]) {
+        let (d, m) = (f16_at(block, 0), f16_at(block, 2));
+        five_bits(&block[4..8], &block[8..], out, |q| d * f32::from(q) + m);
+    }
+}
+
+pub(in crate::kernels) struct Q8_0;
+impl Format for Q8_0 {
+    const TYPE: Quant = Quant::Q8_0;
+    #[inline(always)]
+    fn unpack(block: &[u8], out: &mut [f32]) {
+        let d = f16_at(block, 0);
+        for (y, q) in out.iter_mut().zip(&block[2..]) {
+            *y = d * f32::from(*q as i8);
+        }
+    }
+}
+
+pub(in crate::kernels) struct Iq4Nl;
+impl Format for Iq4Nl {
+    const TYPE: Quant = Quant::Iq4Nl;
+    #[inline(always)]
+    fn unpack(block: &[u8], out: &mut [f32]) {
+        let d = f16_at(block, 0);
+        nibbles(&block[2..], out, |q| d * f32::from(IQ4[usize::from(q)]));
+    }
+}
+
+pub(in crate::kernels) struct Mxfp4;
+impl Format for Mxfp4 {
+    const TYPE: Quant = Quant::Mxfp4;
+    #[inline(always)]
+    fn unpack(block: &[u8], out: &mut [f32]) {
+        let d = half_power(block[0]);
+        nibbles(&block[1..], out, |q| d * f32::from(MXFP4[usize::from(q)]));
+    }
+}
