@@ -3,8 +3,8 @@
 
     python3 tests/golden/check_converter.py path/to/llama.cpp [case ...]
 
-Last done with the llama.cpp of llama-cpp-python 0.3.36. No difference was found, but for general.file_type, which the converter leaves out
-for GPT-NeoX, and the last bit of rope_freqs in llama-gguf-llama3, which it computes in f32. Tokens are left out.
+Last done with the llama.cpp of llama-cpp-python 0.3.36. No difference was found, but for general.file_type, which the converter
+leaves out for GPT-NeoX, and the last bit of rope_freqs in llama-gguf-llama3, which it computes in f32. Tokens are left out.
 """
 import json
 import logging
@@ -29,7 +29,8 @@ from make import gguf_files  # noqa: E402
 from make.cases import CASES  # noqa: E402
 from make.files import saved, write_config, write_safetensors  # noqa: E402
 
-FILE_TYPE = {torch.float32: gguf.LlamaFileType.ALL_F32, torch.float16: gguf.LlamaFileType.MOSTLY_F16, torch.bfloat16: gguf.LlamaFileType.MOSTLY_BF16}
+FILE_TYPE = {torch.float32: gguf.LlamaFileType.ALL_F32, torch.float16: gguf.LlamaFileType.MOSTLY_F16,
+             torch.bfloat16: gguf.LlamaFileType.MOSTLY_BF16}
 
 
 def load_hparams(folder, is_mistral_format=False):
@@ -46,9 +47,11 @@ def convert(model, dtype, folder):
             d["rotary_pct"], d["rotary_emb_base"] = d.pop("partial_rotary_factor"), d.pop("rope_theta")
         if family == "gpt2":
             d["n_ctx"] = d["n_positions"]
+        if family == "cohere2":
+            d["rotary_pct"] = 1.0
 
     drop = ("num_kv_heads",) if family == "falcon" and not model.config.new_decoder_architecture else ()
-    write_config(folder, model, 4 if family in ("gpt_neox", "gpt2") else 5, legacy, drop)
+    write_config(folder, model, 4 if family in ("gpt_neox", "gpt2", "cohere2") else 5, legacy, drop)
     write_safetensors(folder, saved(model))
     vocabulary = {str(i): i for i in range(model.config.vocab_size)}  # Gemma 3's embedding is cut to it
     (folder / "tokenizer.json").write_text(json.dumps({"model": {"vocab": vocabulary}, "added_tokens": []}))
@@ -62,7 +65,8 @@ def convert(model, dtype, folder):
 
 def contents(path):
     reader = gguf.GGUFReader(path)
-    out = {t.name: (t.tensor_type.name, [int(n) for n in t.shape], np.ascontiguousarray(t.data).tobytes()) for t in reader.tensors}
+    out = {t.name: (t.tensor_type.name, [int(n) for n in t.shape],
+                    np.ascontiguousarray(t.data).tobytes()) for t in reader.tensors}
     for name, field in reader.fields.items():
         section = name.split(".")[0]
         if section not in ("GGUF", "tokenizer", "general") or name in ("general.architecture", "general.file_type"):

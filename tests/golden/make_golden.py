@@ -27,7 +27,8 @@ import safetensors
 import torch
 import transformers
 
-from make import gemma, gguf_cases, gpt2, llama, llama_like, moe, olmo, parallel, phi, qwen  # noqa: F401 (each registers its cases)
+# Each registers its cases.
+from make import gemma, gguf_cases, gpt2, llama, llama_like, moe, olmo, parallel, phi, qwen  # noqa: F401
 from make.cases import CASES, make, record
 
 

@@ -21,8 +21,8 @@ def exact_gelu(model):
 
 
 def gemma_wrong(activation):
-    return {"eps": {"rms_norm_eps": 1e-5}, "gelu": exact_gelu, "silu": {activation: "silu"}, "1 + w": scaled("norm.weight", 1, -1.0),
-            "embedding scale": no_embedding_scale}
+    return {"eps": {"rms_norm_eps": 1e-5}, "gelu": exact_gelu, "silu": {activation: "silu"},
+            "1 + w": scaled("norm.weight", 1, -1.0), "embedding scale": no_embedding_scale}
 
 
 THETA = {"theta": {"rope_parameters": {"rope_theta": 10000.0}}}
@@ -57,7 +57,8 @@ def _(folder):
 
 @case("gemma-5", 1003)
 def _(folder):
-    return hf(folder, gemma(num_key_value_heads=2, head_dim=14), 5, dtype=torch.float16, mend=lean), {**gemma_wrong("hidden_act"), **THETA}
+    model = hf(folder, gemma(num_key_value_heads=2, head_dim=14), 5, dtype=torch.float16, mend=lean)
+    return model, {**gemma_wrong("hidden_act"), **THETA}
 
 
 # ---- Gemma 2 ----
@@ -72,7 +73,8 @@ GEMMA2 = {**gemma_wrong("hidden_activation"), **THETA, **WINDOW, "query_pre_attn
           "attention cap": {"attn_logit_softcapping": None}, "final cap": {"final_logit_softcapping": None},
           "attention cap's value": {"attn_logit_softcapping": 3.0}, "final cap's value": {"final_logit_softcapping": 3.3},
           "windows": {"layer_types": [FULL, SLIDING]}, "all windows": {"layer_types": [SLIDING, SLIDING]},
-          "norm after attention": without("post_attention_layernorm"), "norm after the MLP": without("post_feedforward_layernorm")}
+          "norm after attention": without("post_attention_layernorm"),
+          "norm after the MLP": without("post_feedforward_layernorm")}
 
 
 @case("gemma2-4", 1011, n_tokens=150)
@@ -104,8 +106,10 @@ def _(folder):
 
 
 def gemma3(rope=None, **settings):
-    rope = {FULL: {"rope_theta": 5000.0, "rope_type": "default", **(rope or {})}, SLIDING: {"rope_theta": 300.0, "rope_type": "default"}}
-    return Gemma3TextConfig(**{**SMALL, "num_hidden_layers": 4, "rope_parameters": rope, "sliding_window": 20, "query_pre_attn_scalar": 17, **settings})
+    rope = {FULL: {"rope_theta": 5000.0, "rope_type": "default", **(rope or {})},
+            SLIDING: {"rope_theta": 300.0, "rope_type": "default"}}
+    return Gemma3TextConfig(**{**SMALL, "num_hidden_layers": 4, "rope_parameters": rope, "sliding_window": 20,
+                               "query_pre_attn_scalar": 17, **settings})
 
 
 def gemma3_wrong(pattern, **more):
@@ -113,7 +117,8 @@ def gemma3_wrong(pattern, **more):
             "q_norm": without("q_norm"), "k_norm": without("k_norm"), "pattern": {"layer_types": pattern},
             "local theta": {"rope_parameters": {SLIDING: {"rope_theta": 5000.0}}},
             "global theta": {"rope_parameters": {FULL: {"rope_theta": 300.0}}},
-            "norm after attention": without("post_attention_layernorm"), "norm after the MLP": without("post_feedforward_layernorm"), **more}
+            "norm after attention": without("post_attention_layernorm"),
+            "norm after the MLP": without("post_feedforward_layernorm"), **more}
 
 
 LINEAR = {"rope_type": "linear", "factor": 8.0}
@@ -151,7 +156,8 @@ def _(folder):
 
 @case("gemma3-5", 1023, n_tokens=150)
 def _(folder):
-    """Rope per layer type; caps, which the config has and no checkpoint uses (the attention's is ignored by transformers too); bf16."""
+    """Rope per layer type; caps, which the config has and no checkpoint uses (the attention's is ignored by transformers too);
+    bf16."""
     config = gemma3(LINEAR, num_key_value_heads=2, layer_types=[FULL, SLIDING, SLIDING, FULL], final_logit_softcapping=3.0)
     wrong = gemma3_wrong([SLIDING, SLIDING, SLIDING, FULL], **SCALING, **{"final cap": {"final_logit_softcapping": None}})
     return hf(folder, config, 5, dtype=torch.bfloat16, mend=lean), wrong

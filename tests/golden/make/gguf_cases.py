@@ -1,10 +1,10 @@
-"""Every family from a GGUF file. What the converter does not write must have the value that a reader knows: rope's base in Gemma 1 and 2,
-Falcon and GPT-NeoX, Gemma's attention scale and pattern, whether experts' shares sum to 1."""
+"""Every family from a GGUF file. What the converter does not write must have the value that a reader knows: rope's base in Gemma
+1 and 2, Falcon and GPT-NeoX, Gemma's attention scale and pattern, whether experts' shares sum to 1."""
 import torch
 
 from .cases import case
-from .gemma import FULL, LINEAR, SCALING, SLIDING, exact_gelu, gemma, gemma2, gemma3, gemma3_wrong, gemma_wrong, no_embedding_scale
-from .gemma import GEMMA2
+from .gemma import FULL, GEMMA2, LINEAR, SCALING, SLIDING
+from .gemma import gemma, gemma2, gemma3, gemma3_wrong, gemma_wrong, no_embedding_scale
 from .gguf_files import gguf_case
 from .gpt2 import BIASES, gpt2
 from .llama import USUAL, WINDOW, mistral
@@ -25,7 +25,8 @@ DEFAULT_ROPE = {"rope_theta": 10000.0, "rope_type": "default"}
 
 @case("gpt2-gguf-f16", 1401)
 def _(folder):
-    return gguf_case(folder, gpt2(vocab_size=61), {"eps": {"layer_norm_epsilon": 1e-5}, "gelu": {"activation_function": "gelu"}, **BIASES}, F16)
+    wrong = {"eps": {"layer_norm_epsilon": 1e-5}, "gelu": {"activation_function": "gelu"}, **BIASES}
+    return gguf_case(folder, gpt2(vocab_size=61), wrong, F16)
 
 
 @case("mistral-gguf", 1402)
@@ -76,13 +77,16 @@ def quiet(model):
             p.mul_(0.1).sub_(0.8)
 
 
-SCALED_BY_WIDTH = {"query_pre_attn_scalar": {"query_pre_attn_scalar": 4}, "1 + w": scaled("norm.weight", 1, -1.0), "embedding scale": no_embedding_scale}
+SCALED_BY_WIDTH = {"query_pre_attn_scalar": {"query_pre_attn_scalar": 4}, "1 + w": scaled("norm.weight", 1, -1.0),
+                   "embedding scale": no_embedding_scale}
 
 
 @case("gemma2-gguf-27b", 1409)
 def _(folder):
-    """With 46 layers, as gemma-2-27b, attention is scaled by 1/sqrt(hidden_size / heads), which only the number of layers tells."""
-    config = gemma2(rope_parameters=DEFAULT_ROPE, num_hidden_layers=46, hidden_size=12, head_dim=4, intermediate_size=7, query_pre_attn_scalar=6)
+    """With 46 layers, as gemma-2-27b, attention is scaled by 1/sqrt(hidden_size / heads), which only the number of layers
+    tells."""
+    config = gemma2(rope_parameters=DEFAULT_ROPE, num_hidden_layers=46, hidden_size=12, head_dim=4, intermediate_size=7,
+                    query_pre_attn_scalar=6)
     return gguf_case(folder, config, {**SCALED_BY_WIDTH, **THETA}, F16, mend=quiet)
 
 
@@ -155,7 +159,8 @@ def _(folder):
 @case("falcon-gguf-new", 1419)
 def _(folder):
     """As Falcon-40B: attn_norm is the MLP's norm, attn_norm_2 the attention's."""
-    config = falcon(new_decoder_architecture=True, num_attention_heads=6, num_kv_heads=2, ffn_hidden_size=None, rope_parameters=DEFAULT_ROPE)
+    config = falcon(new_decoder_architecture=True, num_attention_heads=6, num_kv_heads=2, ffn_hidden_size=None,
+                    rope_parameters=DEFAULT_ROPE)
     return gguf_case(folder, config, {**FALCON, **THETA, "two norms": one_norm}, BF16, mend=falcon_lean)
 
 

@@ -1,4 +1,5 @@
-"""GGUF, as llama.cpp's converter writes it (conversion/*.py there): what is renamed, reordered, added and left out, family by family."""
+"""GGUF, as llama.cpp's converter writes it (conversion/*.py there): what is renamed, reordered, added and left out, family by
+family."""
 import math
 from collections import defaultdict
 
@@ -123,8 +124,8 @@ def converted(model):
 
 # ---- metadata ----
 
-ARCHITECTURE = {"mistral": "llama", "mixtral": "llama", "olmo3": "olmo2", "gemma3_text": "gemma3", "gpt_neox": "gptneox", "cohere": "command-r",
-                "qwen3_moe": "qwen3moe"}
+ARCHITECTURE = {"mistral": "llama", "mixtral": "llama", "olmo3": "olmo2", "gemma3_text": "gemma3", "gpt_neox": "gptneox",
+                "cohere": "command-r", "qwen3_moe": "qwen3moe"}
 
 
 def write_metadata(w, c, dtype):
@@ -173,7 +174,8 @@ def rope_scaling(w, c):
         w.add_rope_scaling_factor(rope["factor"])
     if rope["rope_type"] == "yarn":
         w.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
-        for key, add in (("attention_factor", w.add_rope_scaling_yarn_attn_factor), ("beta_fast", w.add_rope_scaling_yarn_beta_fast),
+        for key, add in (("attention_factor", w.add_rope_scaling_yarn_attn_factor),
+                         ("beta_fast", w.add_rope_scaling_yarn_beta_fast),
                          ("beta_slow", w.add_rope_scaling_yarn_beta_slow)):
             if key in rope:
                 add(rope[key])
@@ -267,7 +269,8 @@ def phi3(w, c):
     w.add_sliding_window(c.sliding_window or 0)
     if c.rope_parameters["rope_type"] == "longrope":
         scale = c.max_position_embeddings / c.original_max_position_embeddings
-        w.add_rope_scaling_attn_factors(math.sqrt(1 + math.log(scale) / math.log(c.original_max_position_embeddings)) if scale > 1 else 1.0)
+        longer = math.log(scale) / math.log(c.original_max_position_embeddings) if scale > 1 else 0.0
+        w.add_rope_scaling_attn_factors(math.sqrt(1 + longer))
 
 
 def gpt_neox(w, c):
@@ -300,9 +303,10 @@ def cohere2(w, c):
     w.add_rope_dimension_count(c.head_dim)
 
 
-FAMILIES = {"gpt2": gpt2, "llama": llama, "mistral": llama, "mixtral": mixtral, "smollm3": llama, "granite": granite, "olmo": olmo, "olmo3": olmo3,
-            "olmoe": olmoe, "qwen3_moe": qwen3_moe, "gemma": gemma, "gemma2": gemma2, "gemma3_text": gemma3, "phi3": phi3, "gpt_neox": gpt_neox,
-            "falcon": falcon, "cohere": cohere, "cohere2": cohere2}
+FAMILIES = {"gpt2": gpt2, "llama": llama, "mistral": llama, "mixtral": mixtral, "smollm3": llama, "granite": granite,
+            "olmo": olmo, "olmo3": olmo3, "olmoe": olmoe, "qwen3_moe": qwen3_moe, "gemma": gemma, "gemma2": gemma2,
+            "gemma3_text": gemma3, "phi3": phi3, "gpt_neox": gpt_neox, "falcon": falcon, "cohere": cohere,
+            "cohere2": cohere2}
 
 
 def write_gguf_tokens(w, n):

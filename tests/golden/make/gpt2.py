@@ -32,7 +32,8 @@ def _(folder):
 
 @case("gpt2-prefixed", 102)
 def _(folder):
-    """As distilgpt2 and fine-tuned ones: prefix, the tied head written out, masked_bias; here the exact GELU and an MLP that is not 4 wide."""
+    """As distilgpt2 and fine-tuned ones: prefix, the tied head written out, masked_bias; here the exact GELU and an MLP that is
+    not 4 wide."""
 
     def rename(tensors):
         out = {**tensors, "lm_head.weight": tensors["transformer.wte.weight"].clone()}
@@ -40,7 +41,8 @@ def _(folder):
             out[f"transformer.h.{i}.attn.masked_bias"] = torch.tensor(-10000.0)
         return out
 
-    model = hf(folder, gpt2(n_layer=3, n_embd=30, n_head=5, n_inner=76, vocab_size=83, activation_function="gelu"), 5, rename=rename)
+    model = hf(folder, gpt2(n_layer=3, n_embd=30, n_head=5, n_inner=76, vocab_size=83, activation_function="gelu"), 5,
+               rename=rename)
     return model, {"eps": {"layer_norm_epsilon": 1e-5}, "gelu": {"activation_function": "gelu_new"}}
 
 
@@ -73,9 +75,11 @@ BIASES = zeroed("attn.c_attn.bias", "attn.c_proj.bias", "c_fc.bias", "mlp.c_proj
 @case("gpt2-inverse-layer", 111)
 def _(folder):
     """Attention scaled by the layer's number too, an untied head, ReLU."""
-    config = gpt2(n_layer=3, scale_attn_by_inverse_layer_idx=True, tie_word_embeddings=False, activation_function="relu", vocab_size=61)
+    config = gpt2(n_layer=3, scale_attn_by_inverse_layer_idx=True, tie_word_embeddings=False, activation_function="relu",
+                  vocab_size=61)
     wrong = {"eps": {"layer_norm_epsilon": 1e-5}, "activation": {"activation_function": "gelu"},
-             "scaling": {"scale_attn_by_inverse_layer_idx": False}, "tied": lambda model: model.lm_head.weight.copy_(model.transformer.wte.weight), **BIASES}
+             "scaling": {"scale_attn_by_inverse_layer_idx": False},
+             "tied": lambda model: model.lm_head.weight.copy_(model.transformer.wte.weight), **BIASES}
     return hf(folder, config, 4, mend=active), wrong
 
 
@@ -93,7 +97,8 @@ def _(folder):
     config = gpt2(tie_word_embeddings=False, activation_function="gelu_pytorch_tanh", vocab_size=61)
     model = hf(folder, config, 4, dtype=torch.float16, rename=lambda t: {k.removeprefix("transformer."): v for k, v in t.items()})
     edit_config(folder, lambda d: d.update(reorder_and_upcast_attn=True))  # with which transformers computes nothing in f64
-    return model, {"gelu": {"activation_function": "gelu"}, "tied": lambda model: model.lm_head.weight.copy_(model.transformer.wte.weight)}
+    return model, {"gelu": {"activation_function": "gelu"},
+                   "tied": lambda model: model.lm_head.weight.copy_(model.transformer.wte.weight)}
 
 
 def activation_case(name, seed):

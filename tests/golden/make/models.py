@@ -9,8 +9,8 @@ PLAIN = {"attn_implementation": "eager", "experts_implementation": "eager"}
 
 
 def random_model(config, dtype=torch.float32, embedding=0.3, mend=lambda model: None):
-    """A model with every parameter random, rounded to `dtype`, held in f32. `embedding`: standard deviation of the embedding; a small
-    one makes eps matter in the first layer. `mend` may change parameters before they are rounded."""
+    """A model with every parameter random, rounded to `dtype`, held in f32. `embedding`: standard deviation of the embedding; a
+    small one makes eps matter in the first layer. `mend` may change parameters before they are rounded."""
     model = AutoModelForCausalLM.from_config(config, **PLAIN).eval().float()
     generator = torch.Generator().manual_seed(torch.initial_seed() + 1)
     with torch.no_grad():
@@ -80,8 +80,8 @@ def with_settings(model, config):
 
 
 def change(config, **settings):
-    """A copy of `config` with other settings; `rope_parameters` is merged key by key, None drops a key. Where they are kept per layer
-    type, `rope_parameters` is too."""
+    """A copy of `config` with other settings; `rope_parameters` is merged key by key, None drops a key. Where they are kept per
+    layer type, `rope_parameters` is too."""
     d = copy.deepcopy(config.to_dict())
     for key, value in settings.pop("rope_parameters", {}).items():
         if isinstance(value, dict):
@@ -145,8 +145,8 @@ def lean(model):
 
 
 def smallest_margin(model, tokens):
-    """By how much, over all tokens and layers, the least of the chosen experts' logits is above the best of the others'. Infinite for a
-    model without experts."""
+    """By how much, over all tokens and layers, the least of the chosen experts' logits is above the best of the others'.
+    Infinite for a model without experts."""
     margins = [float("inf")]
 
     def hook(router, inputs, outputs):

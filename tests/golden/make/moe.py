@@ -44,7 +44,8 @@ def moe_wrong(k):
             "gate and up": first_of_two("gate_up_proj"), "order of experts": next_expert}
 
 
-SMALL = {"vocab_size": 53, "hidden_size": 24, "intermediate_size": 14, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1,
+SMALL = {"vocab_size": 53, "hidden_size": 24, "intermediate_size": 14, "num_hidden_layers": 2, "num_attention_heads": 2,
+         "num_key_value_heads": 1,
          "max_position_embeddings": 256, "rms_norm_eps": 1e-2}
 
 
@@ -88,7 +89,8 @@ def _(folder):
 
 
 def qwen3_moe(**settings):
-    return Qwen3MoeConfig(**{**SMALL, "intermediate_size": 30, "moe_intermediate_size": 11, "num_experts": 7, "num_experts_per_tok": 3,
+    return Qwen3MoeConfig(**{**SMALL, "intermediate_size": 30, "moe_intermediate_size": 11, "num_experts": 7,
+                             "num_experts_per_tok": 3,
                              "head_dim": 10, "norm_topk_prob": True, "rope_parameters": rope(), **settings})
 
 
@@ -118,7 +120,8 @@ def _(folder):
 def _(folder):
     """No head_dim, biases, tied, a window in every layer."""
     config = qwen3_moe(head_dim=12, attention_bias=True, tie_word_embeddings=True, use_sliding_window=True, sliding_window=20)
-    wrong = {**QWEN3_MOE, **WINDOW, "norm_topk_prob": {"norm_topk_prob": False}, **zeroed("q_proj.bias", "k_proj.bias", "v_proj.bias", "o_proj.bias")}
+    wrong = {**QWEN3_MOE, **WINDOW, "norm_topk_prob": {"norm_topk_prob": False},
+             **zeroed("q_proj.bias", "k_proj.bias", "v_proj.bias", "o_proj.bias")}
     return hf(folder, config, 5, dtype=torch.float16), wrong
 
 
@@ -126,8 +129,8 @@ def _(folder):
 
 
 def olmoe(**settings):
-    return OlmoeConfig(**{**SMALL, "num_experts": 6, "num_experts_per_tok": 2, "clip_qkv": None, "bos_token_id": None, "eos_token_id": 2,
-                          "pad_token_id": None, "rope_parameters": rope(), **settings})
+    return OlmoeConfig(**{**SMALL, "num_experts": 6, "num_experts_per_tok": 2, "clip_qkv": None, "bos_token_id": None,
+                          "eos_token_id": 2, "pad_token_id": None, "rope_parameters": rope(), **settings})
 
 
 def clipped_before_the_norm(model):
@@ -145,7 +148,8 @@ OLMOE = {**moe_wrong(2), "q_norm": without("q_norm"), "k_norm": without("k_norm"
 @case("olmoe-4", 1221)
 def _(folder):
     """As OLMoE-1B-7B: no clipping, the shares as they are."""
-    return hf(folder, olmoe(num_key_value_heads=2), 4), {**OLMOE, "norm_topk_prob": {"norm_topk_prob": True}, "clip": {"clip_qkv": 0.9}}
+    return hf(folder, olmoe(num_key_value_heads=2), 4), {**OLMOE, "norm_topk_prob": {"norm_topk_prob": True},
+                                                         "clip": {"clip_qkv": 0.9}}
 
 
 @case("olmoe-clip-5", 1222)

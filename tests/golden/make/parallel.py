@@ -13,8 +13,10 @@ from .models import without, zeroed
 
 def neox(partial=0.25, theta=1000.0, **settings):
     rope = {"rope_theta": theta, "rope_type": "default", "partial_rotary_factor": partial}
-    return GPTNeoXConfig(**{"vocab_size": 61, "hidden_size": 32, "intermediate_size": 46, "num_hidden_layers": 2, "num_attention_heads": 2,
-                            "max_position_embeddings": 64, "layer_norm_eps": 1e-2, "hidden_act": "gelu", "rope_parameters": rope, **settings})
+    return GPTNeoXConfig(**{"vocab_size": 61, "hidden_size": 32, "intermediate_size": 46, "num_hidden_layers": 2,
+                            "num_attention_heads": 2,
+                            "max_position_embeddings": 64, "layer_norm_eps": 1e-2, "hidden_act": "gelu", "rope_parameters": rope,
+                            **settings})
 
 
 def split_wrongly(model):
@@ -27,7 +29,8 @@ def split_wrongly(model):
 
 NEOX = {"eps": {"layer_norm_eps": 1e-5}, "theta": USUAL["theta"], "gelu": {"hidden_act": "gelu_new"}, "q, k and v": split_wrongly,
         "partial": {"rope_parameters": {"partial_rotary_factor": 1.0}}, "parallel": {"use_parallel_residual": False},
-        **zeroed("dense_h_to_4h.bias", "dense_4h_to_h.bias", "input_layernorm.bias", "post_attention_layernorm.bias", "final_layer_norm.bias")}
+        **zeroed("dense_h_to_4h.bias", "dense_4h_to_h.bias", "input_layernorm.bias", "post_attention_layernorm.bias",
+                 "final_layer_norm.bias")}
 ATTENTION_BIASES = zeroed("query_key_value.bias", "attention.dense.bias")
 
 
@@ -49,7 +52,8 @@ def _(folder):
 
 @case("gpt-neox-serial-5", 1102)
 def _(folder):
-    """One after the other, as RedPajama-INCITE and StableLM-alpha; all of each head rotates; the other GELU by another name; bf16."""
+    """One after the other, as RedPajama-INCITE and StableLM-alpha; all of each head rotates; the other GELU by another name;
+    bf16."""
     config = neox(partial=1.0, hidden_size=36, num_attention_heads=3, hidden_act="gelu_fast", use_parallel_residual=False)
     wrong = {**NEOX, **ATTENTION_BIASES, "parallel": {"use_parallel_residual": True}, "gelu": {"hidden_act": "gelu"},
              "partial": {"rope_parameters": {"partial_rotary_factor": 0.5}}}
@@ -67,13 +71,15 @@ def _(folder):
 
 
 def falcon(**settings):
-    return FalconConfig(**{"vocab_size": 61, "hidden_size": 36, "num_hidden_layers": 2, "num_attention_heads": 3, "num_kv_heads": None,
+    return FalconConfig(**{"vocab_size": 61, "hidden_size": 36, "num_hidden_layers": 2, "num_attention_heads": 3,
+                           "num_kv_heads": None,
                            "max_position_embeddings": 96, "layer_norm_epsilon": 1e-2, "bos_token_id": 1, "eos_token_id": 2,
                            "ffn_hidden_size": 58, "rope_parameters": {"rope_theta": 1000.0, "rope_type": "default"}, **settings})
 
 
 def lean(model):
-    """A `mend`: the norm's bias and the MLP's weights for channel 0 take the MLP to where the GELUs differ; Falcon's MLP has no bias."""
+    """A `mend`: the norm's bias and the MLP's weights for channel 0 take the MLP to where the GELUs differ; Falcon's MLP has no
+    bias."""
     for name, p in model.named_parameters():
         if name.endswith("norm.bias") or name.endswith("ln_mlp.bias"):
             p[0] = 2.3
@@ -131,27 +137,33 @@ FALCON = {"eps": {"layer_norm_epsilon": 1e-5}, "theta": USUAL["theta"], "gelu": 
 
 @case("falcon-4", 1111)
 def _(folder):
-    """As Falcon-7B: one norm, one kv head, parallel; the tied head written out; no ffn_hidden_size, num_kv_heads or activation in its
-    config."""
+    """As Falcon-7B: one norm, one kv head, parallel; the tied head written out; no ffn_hidden_size, num_kv_heads or activation
+    in its config."""
     config = falcon(ffn_hidden_size=None, hidden_size=30)
-    wrong = {**FALCON, "parallel": one_after_the_other("input_layernorm", falcon_serial), **zeroed("input_layernorm.bias", "ln_f.bias")}
+    wrong = {**FALCON, "parallel": one_after_the_other("input_layernorm", falcon_serial),
+             **zeroed("input_layernorm.bias", "ln_f.bias")}
     drop = ("ffn_hidden_size", "num_kv_heads", "activation", "num_ln_in_parallel_attn", "tie_word_embeddings")
-    return hf(folder, config, 4, drop=drop, mend=lean, rename=lambda t: {**t, "lm_head.weight": t["transformer.word_embeddings.weight"].clone()}), wrong
+
+    def rename(tensors):
+        return {**tensors, "lm_head.weight": tensors["transformer.word_embeddings.weight"].clone()}
+
+    return hf(folder, config, 4, drop=drop, mend=lean, rename=rename), wrong
 
 
 @case("falcon-new-5", 1112)
 def _(folder):
     """As Falcon-40B: two norms, kv heads in groups; multi_query is to be ignored; bf16."""
     config = falcon(new_decoder_architecture=True, num_attention_heads=6, num_kv_heads=2, hidden_size=48)
-    wrong = {**FALCON, "parallel": one_after_the_other("ln_mlp", falcon_serial), "two norms": one_norm, "groups": shared_by_neighbours,
-             **zeroed("ln_attn.bias", "ln_mlp.bias", "ln_f.bias")}
+    wrong = {**FALCON, "parallel": one_after_the_other("ln_mlp", falcon_serial), "two norms": one_norm,
+             "groups": shared_by_neighbours, **zeroed("ln_attn.bias", "ln_mlp.bias", "ln_f.bias")}
     return hf(folder, config, 5, dtype=torch.bfloat16, mend=lean), wrong
 
 
 @case("falcon-new-one-norm", 1113)
 def _(folder):
     """As Falcon2-11B: the new form with one norm; untied, f16."""
-    config = falcon(new_decoder_architecture=True, num_attention_heads=4, hidden_size=40, num_kv_heads=2, num_ln_in_parallel_attn=1, tie_word_embeddings=False)
+    config = falcon(new_decoder_architecture=True, num_attention_heads=4, hidden_size=40, num_kv_heads=2,
+                    num_ln_in_parallel_attn=1, tie_word_embeddings=False)
     wrong = {**FALCON, "groups": shared_by_neighbours, **zeroed("input_layernorm.bias", "ln_f.bias")}
     return hf(folder, config, 4, dtype=torch.float16, mend=lean), wrong
 
@@ -169,10 +181,11 @@ def _(folder):
 
 
 def cohere(**settings):
-    return CohereConfig(**{"vocab_size": 61, "hidden_size": 36, "intermediate_size": 42, "num_hidden_layers": 2, "num_attention_heads": 3,
+    return CohereConfig(**{"vocab_size": 61, "hidden_size": 36, "intermediate_size": 42, "num_hidden_layers": 2,
+                           "num_attention_heads": 3,
                            "num_key_value_heads": 1, "max_position_embeddings": 96, "layer_norm_eps": 1e-2, "logit_scale": 0.3,
-                           "rope_parameters": {"rope_theta": 1000.0, "rope_type": "default"}, "bos_token_id": 1, "eos_token_id": 2,
-                           "pad_token_id": None, **settings})
+                           "rope_parameters": {"rope_theta": 1000.0, "rope_type": "default"}, "bos_token_id": 1,
+                           "eos_token_id": 2, "pad_token_id": None, **settings})
 
 
 def cohere_serial(layer, norm):
@@ -198,7 +211,8 @@ def halves_rotated(model):
             p.copy_(p.unflatten(0, (-1, 2, head_dim // 2)).transpose(1, 2).flatten(0, 2))
 
 
-COHERE = {"eps": {"layer_norm_eps": 1e-5}, "theta": USUAL["theta"], "activation": USUAL["activation"], "logit_scale": {"logit_scale": 1.0},
+COHERE = {"eps": {"layer_norm_eps": 1e-5}, "theta": USUAL["theta"], "activation": USUAL["activation"],
+          "logit_scale": {"logit_scale": 1.0},
           "parallel": one_after_the_other("input_layernorm", cohere_serial), "norm": rms_norms}
 
 
@@ -233,14 +247,17 @@ def _(folder):
 
 
 def cohere2(**settings):
-    return Cohere2Config(**{"vocab_size": 61, "hidden_size": 36, "intermediate_size": 42, "num_hidden_layers": 4, "num_attention_heads": 3,
+    return Cohere2Config(**{"vocab_size": 61, "hidden_size": 36, "intermediate_size": 42, "num_hidden_layers": 4,
+                            "num_attention_heads": 3,
                             "num_key_value_heads": 1, "max_position_embeddings": 256, "layer_norm_eps": 1e-2, "logit_scale": 0.3,
-                            "sliding_window": 20, "rope_parameters": {"rope_theta": 1000.0, "rope_type": "default"}, "bos_token_id": 1,
+                            "sliding_window": 20, "rope_parameters": {"rope_theta": 1000.0, "rope_type": "default"},
+                            "bos_token_id": 1,
                             "eos_token_id": 2, "pad_token_id": None, **settings})
 
 
 # A layer's type says both whether it has a window and whether it has RoPE.
-COHERE2 = {**COHERE, "window": {"sliding_window": 64}, "no window": {"sliding_window": 256}, "all layers": {"layer_types": 4 * [SLIDING]}}
+COHERE2 = {**COHERE, "window": {"sliding_window": 64}, "no window": {"sliding_window": 256},
+           "all layers": {"layer_types": 4 * [SLIDING]}}
 
 
 def pattern_for_types(d):
@@ -257,6 +274,8 @@ def _(folder):
 @case("cohere2-5", 1132, n_tokens=203)
 def _(folder):
     """The layers as a list; biases, more kv heads; bf16."""
-    config = cohere2(layer_types=[FULL, SLIDING, SLIDING, FULL], num_key_value_heads=3, attention_bias=True, num_attention_heads=6)
-    wrong = {**COHERE2, **zeroed("q_proj.bias", "k_proj.bias", "v_proj.bias", "o_proj.bias"), "layers": {"layer_types": 3 * [SLIDING] + [FULL]}}
+    config = cohere2(layer_types=[FULL, SLIDING, SLIDING, FULL], num_key_value_heads=3, attention_bias=True,
+                     num_attention_heads=6)
+    wrong = {**COHERE2, **zeroed("q_proj.bias", "k_proj.bias", "v_proj.bias", "o_proj.bias"),
+             "layers": {"layer_types": 3 * [SLIDING] + [FULL]}}
     return hf(folder, config, 5, dtype=torch.bfloat16), wrong

@@ -9,9 +9,11 @@ from .llama import USUAL, WINDOW
 
 def phi3(rope=None, partial=1.0, **settings):
     rope = {"rope_theta": 1000.0, "rope_type": "default", "partial_rotary_factor": partial, **(rope or {})}
-    return Phi3Config(**{"vocab_size": 53, "hidden_size": 36, "intermediate_size": 34, "num_hidden_layers": 2, "num_attention_heads": 3,
+    return Phi3Config(**{"vocab_size": 53, "hidden_size": 36, "intermediate_size": 34, "num_hidden_layers": 2,
+                         "num_attention_heads": 3,
                          "num_key_value_heads": 1, "max_position_embeddings": 96, "original_max_position_embeddings": 96,
-                         "rms_norm_eps": 1e-2, "rope_parameters": rope, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": None, **settings})
+                         "rms_norm_eps": 1e-2, "rope_parameters": rope, "bos_token_id": 1, "eos_token_id": 2,
+                         "pad_token_id": None, **settings})
 
 
 def swapped_rows(suffix, half):
@@ -91,5 +93,6 @@ def _(folder):
     config = phi3({**LONGROPE, "attention_factor": 1.3}, partial=0.75, hidden_size=48, max_position_embeddings=256,
                   original_max_position_embeddings=64, sliding_window=20, tie_word_embeddings=True)
     wrong = {**USUAL, **WINDOW, **fused(config), **rope_wrong("long", "default attention"),
-             "partial": {"rope_parameters": {"partial_rotary_factor": 1.0, "long_factor": LONG + [1.0, 1.0], "short_factor": LONG + [1.0, 1.0]}}}
+             "partial": {"rope_parameters": {"partial_rotary_factor": 1.0, "long_factor": LONG + [1.0, 1.0],
+                                             "short_factor": LONG + [1.0, 1.0]}}}
     return hf(folder, config, 5), wrong

@@ -12,8 +12,10 @@ FULL, SLIDING = "full_attention", "sliding_attention"
 
 
 def qwen2(**settings):
-    return Qwen2Config(**{"vocab_size": 61, "hidden_size": 30, "intermediate_size": 38, "num_hidden_layers": 2, "num_attention_heads": 3,
-                          "num_key_value_heads": 1, "max_position_embeddings": 256, "rms_norm_eps": 1e-2, "tie_word_embeddings": True,
+    return Qwen2Config(**{"vocab_size": 61, "hidden_size": 30, "intermediate_size": 38, "num_hidden_layers": 2,
+                          "num_attention_heads": 3,
+                          "num_key_value_heads": 1, "max_position_embeddings": 256, "rms_norm_eps": 1e-2,
+                          "tie_word_embeddings": True,
                           "rope_parameters": {"rope_theta": 1000.0, "rope_type": "default"}, **settings})
 
 
@@ -26,21 +28,25 @@ def qwen_4(d):
 @case("qwen2-4", 701)
 def _(folder):
     """As Qwen2.5-0.5B: tied, a window in the config that is not used."""
-    return hf(folder, qwen2(), 4, legacy=qwen_4), {**USUAL, **BIASES, "window": {"use_sliding_window": True, "sliding_window": 20, "layer_types": [SLIDING] * 2}}
+    return hf(folder, qwen2(), 4, legacy=qwen_4), {**USUAL, **BIASES, "window": {"use_sliding_window": True, "sliding_window": 20,
+                                                                                 "layer_types": [SLIDING] * 2}}
 
 
 @case("qwen2-window-4", 702, n_tokens=150)
 def _(folder):
     """The layers from max_window_layers on have the window."""
-    config = qwen2(num_hidden_layers=3, tie_word_embeddings=False, use_sliding_window=True, sliding_window=20, max_window_layers=1)
-    wrong = {**USUAL, **BIASES, **WINDOW, "first layers": {"layer_types": [SLIDING, FULL, FULL]}, "all layers": {"layer_types": [SLIDING] * 3}}
+    config = qwen2(num_hidden_layers=3, tie_word_embeddings=False, use_sliding_window=True, sliding_window=20,
+                   max_window_layers=1)
+    wrong = {**USUAL, **BIASES, **WINDOW, "first layers": {"layer_types": [SLIDING, FULL, FULL]},
+             "all layers": {"layer_types": [SLIDING] * 3}}
     return hf(folder, config, 4, legacy=qwen_4), wrong
 
 
 @case("qwen2-window-5", 703, n_tokens=150)
 def _(folder):
     """layer_types says what max_window_layers does not."""
-    config = qwen2(num_hidden_layers=3, use_sliding_window=True, sliding_window=20, max_window_layers=2, layer_types=[SLIDING, FULL, SLIDING])
+    config = qwen2(num_hidden_layers=3, use_sliding_window=True, sliding_window=20, max_window_layers=2,
+                   layer_types=[SLIDING, FULL, SLIDING])
     wrong = {**USUAL, **BIASES, **WINDOW, "max_window_layers": {"layer_types": [FULL, FULL, SLIDING]}}
     return hf(folder, config, 5, dtype=torch.bfloat16), wrong
 
@@ -57,7 +63,8 @@ def _(folder):
     scaling = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 40}
     model = hf(folder, qwen2(rope_parameters={"rope_theta": 1000.0, **scaling}, max_position_embeddings=160), 4, legacy=qwen_4)
     edit_config(folder, lambda d: d["rope_scaling"].update(type=d["rope_scaling"].pop("rope_type")))
-    return model, {**USUAL, **BIASES, "scaling": {"rope_parameters": {"rope_type": "default"}}, "factor": {"rope_parameters": {"factor": 2.0}}}
+    return model, {**USUAL, **BIASES, "scaling": {"rope_parameters": {"rope_type": "default"}},
+                   "factor": {"rope_parameters": {"factor": 2.0}}}
 
 
 # ---- Qwen3 ----
@@ -66,7 +73,8 @@ NORMS = {"q_norm": without("q_norm"), "k_norm": without("k_norm")}
 
 
 def qwen3(**settings):
-    return Qwen3Config(**{"vocab_size": 61, "hidden_size": 28, "intermediate_size": 36, "num_hidden_layers": 2, "num_attention_heads": 4,
+    return Qwen3Config(**{"vocab_size": 61, "hidden_size": 28, "intermediate_size": 36, "num_hidden_layers": 2,
+                          "num_attention_heads": 4,
                           "num_key_value_heads": 2, "head_dim": 10, "max_position_embeddings": 256, "rms_norm_eps": 1e-2,
                           "rope_parameters": {"rope_theta": 1000.0, "rope_type": "default"}, **settings})
 
