@@ -197,6 +197,10 @@ typedef struct engine_model_info {
     const char *architecture;
     /// The instruction set in use, such as "scalar", "avx2", "avx512"; lives as long as the model.
     const char *isa;
+    /// What the files call the model, "" if they do not; lives as long as the model.
+    const char *name;
+    /// The type that most of the weights have in the files, such as "F32", "BF16", "Q4_K"; lives as long as the model.
+    const char *file_type;
 } engine_model_info;
 
 /// How to make a cache. Make one with engine_cache_options_init(), then set what should differ from the default.

@@ -60,6 +60,8 @@ fn unsupported_options_are_named_with_their_values() {
     unsupported("llama-mha", json!({"partial_rotary_factor": 0.5}), &["partial_rotary_factor", "0.5"]);
     unsupported("gpt2-hub", json!({"add_cross_attention": true}), &["add_cross_attention", "true"]);
     unsupported("gemma-4", json!({"use_bidirectional_attention": true}), &["use_bidirectional_attention", "true"]);
+    unsupported("gemma3-4", json!({"attn_logit_softcapping": 50.0}), &["attn_logit_softcapping", "50"]);
+    unsupported("falcon-4", json!({"alibi": true}), &["alibi", "true"]);
     let layers = json!({"layer_types": ["full_attention", "chunked_attention"]});
     unsupported("qwen3-4", layers, &["layer_types", "chunked_attention"]);
     unsupported("gpt2-hub", json!({"activation_function": "tanhexp"}), &["activation_function", "tanhexp"]);

@@ -120,6 +120,14 @@ public:
     /// the load too and comes out of Model's constructor.
     LoadOptions &progress(std::function<bool(float)> progress) { return progress_ = std::move(progress), *this; }
 
+    /// What loading `path` with these options would take, told from the files' headers.
+    engine_memory_estimate estimate(const std::string &path) const {
+        engine_memory_estimate estimate;
+        estimate.struct_size = sizeof estimate;
+        check(engine_estimate_memory(path.c_str(), &options_, &estimate));
+        return estimate;
+    }
+
 private:
     friend class Model;
     engine_load_options options_;
@@ -185,6 +193,21 @@ public:
         info.struct_size = sizeof info;
         check(engine_model_get_info(get(), &info));
         return info;
+    }
+
+    /// The value of a key of the GGUF metadata or of config.json as text; Error (ENGINE_ERR_NOT_FOUND) if there is none.
+    std::string metadata(const std::string &key) const {
+        return detail::fill<std::string>(
+            128, [&](char *text, std::size_t *n) { return engine_model_metadata(get(), key.c_str(), text, n); });
+    }
+    /// The keys that metadata() knows, in alphabetic order.
+    std::vector<std::string> metadata_keys() const {
+        std::vector<std::string> keys(engine_model_metadata_count(get()));
+        for (std::size_t i = 0; i < keys.size(); i++) {
+            keys[i] = detail::fill<std::string>(
+                64, [&](char *text, std::size_t *n) { return engine_model_metadata_key(get(), i, text, n); });
+        }
+        return keys;
     }
 
     /// Token ids of a text, with the special tokens that the model puts around one.

@@ -95,6 +95,10 @@ fn gemma2(c: &Config<'_>) -> Result<Spec> {
 }
 
 fn gemma3(c: &Config<'_>) -> Result<Spec> {
+    // It has the key, but no implementation has the cap.
+    if let Some(cap) = c.f64("attn_logit_softcapping")? {
+        return Err(c.unsupported("attn_logit_softcapping", cap));
+    }
     let mut spec = later(GEMMA3.name, c)?;
     spec.qk_norm = QkNorm::PerHead;
     let pattern = c.usize("sliding_window_pattern")?.or(c.usize("_sliding_window_pattern")?).unwrap_or(6).max(1);

@@ -9,6 +9,7 @@
 //! | `guard` | panics into statuses; pointers into references and slices |
 //! | `options` | sized option structs |
 //! | `model` | `engine_model`: loading, facts, text |
+//! | `facts` | memory estimates, metadata |
 //! | `cache` | `engine_cache`: steps |
 //! | `decoder` | `engine_decoder`: streaming text |
 //!
@@ -20,6 +21,7 @@
 
 mod cache;
 mod decoder;
+mod facts;
 mod guard;
 mod model;
 mod options;
@@ -27,6 +29,7 @@ mod status;
 
 pub use cache::*;
 pub use decoder::*;
+pub use facts::*;
 pub use model::*;
 pub use options::*;
 pub use status::*;

@@ -16,6 +16,8 @@ pub struct engine_model {
     info: Info,
     architecture: CString,
     isa: CString,
+    name: CString,
+    file_type: CString,
 }
 
 /// Facts about a model, for a person. Set struct_size and call engine_model_get_info().
@@ -44,12 +46,16 @@ pub struct engine_model_info {
     pub architecture: *const c_char,
     /// The instruction set in use, such as "scalar", "avx2", "avx512"; lives as long as the model.
     pub isa: *const c_char,
+    /// What the files call the model, "" if they do not; lives as long as the model.
+    pub name: *const c_char,
+    /// The type that most of the weights have in the files, such as "F32", "BF16", "Q4_K"; lives as long as the model.
+    pub file_type: *const c_char,
 }
 
 // SAFETY: repr(C), a u32 first, integers and raw pointers only.
 unsafe impl Sized_ for engine_model_info {
     const NAME: &'static str = "engine_model_info";
-    const FIRST_SIZE: usize = size_of::<Self>();
+    const FIRST_SIZE: usize = std::mem::offset_of!(Self, name);
 }
 
 impl engine_model {
@@ -57,7 +63,8 @@ impl engine_model {
         let info = model.info().clone();
         let text = |text: &str| CString::new(text.replace('\0', "?")).unwrap_or_default();
         let (architecture, isa) = (text(info.architecture), text(info.isa));
-        Self { model, info, architecture, isa }
+        let (name, file_type) = (text(&info.name), text(info.file_type));
+        Self { model, info, architecture, isa, name, file_type }
     }
 
     fn tokenizer(&self) -> Result<&Tokenizer> {
@@ -83,23 +90,12 @@ fn native_path(path: &CStr) -> Result<&Path> {
 /// # Safety
 /// `path` is NULL or NUL-terminated; `options` as for [`read`].
 unsafe fn load(path: *const c_char, options: *const engine_load_options) -> Result<engine_model> {
-    if path.is_null() {
-        return Err(null("path"));
-    }
-    // SAFETY: not NULL, and the caller's promise.
-    let path = native_path(unsafe { CStr::from_ptr(path) })?;
     // SAFETY: the caller's promise.
-    let Some(options) = (unsafe { read(options) })? else {
-        return Ok(engine_model::new(Model::load(path, LoadOptions::default())?));
-    };
-    options.check_flags()?;
+    let (path, options) = unsafe { (required_path(path)?, read(options)?) };
     let mut call;
-    let mut load = LoadOptions {
-        threads: options.threads as usize,
-        isa: options.isa()?,
-        weights: options.weights()?,
-        mapping: options.mapping()?,
-        progress: None,
+    let mut load = load_options(options.as_ref())?;
+    let Some(options) = options else {
+        return Ok(engine_model::new(Model::load(path, load)?));
     };
     if let Some(progress) = options.progress {
         // SAFETY: the header asks for a function that may be called with this user_data while the load runs.
@@ -107,6 +103,29 @@ unsafe fn load(path: *const c_char, options: *const engine_load_options) -> Resu
         load.progress = Some(&mut call);
     }
     Ok(engine_model::new(Model::load(path, load)?))
+}
+
+/// # Safety
+/// `path` is NULL or NUL-terminated.
+pub(super) unsafe fn required_path<'a>(path: *const c_char) -> Result<&'a Path> {
+    if path.is_null() {
+        return Err(null("path"));
+    }
+    // SAFETY: not NULL, and the caller's promise.
+    native_path(unsafe { CStr::from_ptr(path) })
+}
+
+/// The core's options, without the progress callback.
+pub(super) fn load_options<'o>(options: Option<&engine_load_options>) -> Result<LoadOptions<'o>> {
+    let Some(options) = options else { return Ok(LoadOptions::default()) };
+    options.check_flags()?;
+    Ok(LoadOptions {
+        threads: options.threads as usize,
+        isa: options.isa()?,
+        weights: options.weights()?,
+        mapping: options.mapping()?,
+        progress: None,
+    })
 }
 
 /// Loads a model.
@@ -172,6 +191,8 @@ pub unsafe extern "C" fn engine_model_get_info(model: *const engine_model, info:
             head_dim: facts.head_dim,
             architecture: model.architecture.as_ptr(),
             isa: model.isa.as_ptr(),
+            name: model.name.as_ptr(),
+            file_type: model.file_type.as_ptr(),
         };
         write(value, info, "info")
     })

@@ -260,7 +260,7 @@ mod tests {
     fn structs_have_no_padding_at_their_end() {
         assert_eq!(size_of::<engine_load_options>(), 6 * 4 + 2 * 8);
         assert_eq!(size_of::<engine_cache_options>(), 2 * 4 + 2 * 8);
-        assert_eq!(size_of::<crate::capi::engine_model_info>(), 2 * 4 + 2 * 8 + 5 * 8 + 2 * 8);
+        assert_eq!(size_of::<crate::capi::engine_model_info>(), 2 * 4 + 2 * 8 + 5 * 8 + 4 * 8);
     }
 
     #[test]

@@ -143,6 +143,24 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
+    /// What the files call the model; empty where they do not.
+    pub fn name(&self) -> Result<String> {
+        let name = match &self.metadata {
+            Some(metadata) => metadata.get_str("general.name")?,
+            None => self.config.as_ref().and_then(|config| config.get("_name_or_path")?.as_str()),
+        };
+        Ok(name.unwrap_or_default().to_owned())
+    }
+
+    /// The name of the type that most bytes of the tensors have.
+    pub fn file_type(&self) -> &'static str {
+        let mut bytes = BTreeMap::new();
+        for tensor in self.tensors.values() {
+            *bytes.entry(tensor.dtype.name()).or_insert(0) += tensor.data.len();
+        }
+        bytes.into_iter().max_by_key(|(_, n)| *n).map_or("", |(name, _)| name)
+    }
+
     /// The tensor `name`, or an error that says that it is not there, or of what type it is.
     pub fn tensor(&self, name: &str) -> Result<&Tensor> {
         self.tensors.get(name).ok_or_else(|| match self.skipped.get(name) {

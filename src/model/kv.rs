@@ -52,6 +52,16 @@ impl KvShape {
     fn layer_bytes(&self) -> usize {
         2 * self.n_kv_heads * self.head_bytes()
     }
+    /// What `n_tokens` tokens more cost in the layers that see everything.
+    pub fn growth(&self, n_tokens: usize) -> usize {
+        let all = self.groups.iter().filter(|group| group.window.is_none());
+        all.map(|group| self.block_bytes(group) / BLOCK * n_tokens).sum()
+    }
+    /// The most that the other layers hold between steps: their windows, `rewind` tokens more, the blocks' ends, and one to spare.
+    pub fn windows(&self, rewind: usize) -> usize {
+        let blocks = |group: &Group| group.window.map_or(0, |window| window.saturating_add(rewind).div_ceil(BLOCK) + 2);
+        self.groups.iter().map(|group| blocks(group).saturating_mul(self.block_bytes(group))).sum()
+    }
     /// Bytes of a block of a group.
     fn block_bytes(&self, group: &Group) -> usize {
         group.n_layers * self.layer_bytes()

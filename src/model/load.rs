@@ -5,7 +5,7 @@
 use super::{Block, FeedForward, Info, Layer, Model};
 use crate::arch::{self, Bias, Experts, Mlp, Names, NormPlace, NormWeight, QkNorm, Residual, Slot, Spec};
 use crate::error::{Error, ErrorKind, Result, try_vec};
-use crate::format::{self, Bytes, Checkpoint, DType, Float, MapMode, Tensor, mmap::Mapping};
+use crate::format::{self, Bytes, Checkpoint, DType, MapMode, Tensor, mmap::Mapping};
 use crate::kernels::{Isa, Kernels, Layout};
 use crate::ops::elementwise::Norm;
 use crate::ops::linear::Linear;
@@ -25,6 +25,18 @@ pub enum Weights {
     F32,
     /// Converted to bf16.
     Bf16,
+}
+
+impl Weights {
+    /// The type in which a matrix of `dtype` is held.
+    pub(super) fn of(self, dtype: DType) -> DType {
+        match (self, dtype) {
+            (Weights::Keep, DType::Float(_)) => dtype,
+            (Weights::Keep, DType::Quant(_)) => DType::F32, // until there are products with them
+            (Weights::F32, _) => DType::F32,
+            (Weights::Bf16, _) => DType::BF16,
+        }
+    }
 }
 
 /// Called with the fraction loaded, 0 to 1; `false` cancels the load.
@@ -51,6 +63,7 @@ pub(super) fn load(path: &Path, options: LoadOptions<'_>) -> Result<Arc<Model>> 
     let pool = Pool::new(options.threads)?;
     let mut source = format::open(path, options.mapping)?;
     let (spec, names) = arch::identify(&source)?;
+    let (name, file_type) = (source.name()?, source.file_type());
     let total = source.tensors.len();
     let mut loader = Loader { source: &mut source, spec: &spec, names, kernels, options, total };
 
@@ -77,6 +90,8 @@ pub(super) fn load(path: &Path, options: LoadOptions<'_>) -> Result<Arc<Model>> 
     let norm_params: usize = norms.map(|n| n.weight.len() + n.bias.as_ref().map_or(0, Vec::len)).sum();
     let info = Info {
         architecture: spec.family,
+        name,
+        file_type,
         n_params: (linears().map(Linear::n_params).sum::<usize>() + norm_params) as u64,
         weight_bytes: (linears().map(Linear::weight_bytes).sum::<usize>() + norm_params * size_of::<f32>()) as u64,
         n_layers: spec.n_layers(),
@@ -255,17 +270,10 @@ impl Loader<'_, '_> {
 
     /// The tensor in the element type that the options ask for.
     fn convert(&self, name: &str, tensor: Tensor) -> Result<Tensor> {
-        let dtype = match self.options.weights {
-            Weights::Keep => match tensor.dtype {
-                DType::Float(_) => return Ok(tensor),
-                DType::Quant(_) => Float::F32, // until there are products with them
-            },
-            Weights::F32 => Float::F32,
-            Weights::Bf16 => Float::Bf16,
+        let dtype = match self.options.weights.of(tensor.dtype) {
+            DType::Float(dtype) if tensor.dtype != DType::Float(dtype) => dtype,
+            _ => return Ok(tensor),
         };
-        if tensor.dtype == DType::Float(dtype) {
-            return Ok(tensor);
-        }
         let n: usize = tensor.shape.iter().product();
         let mut data = try_vec(0u8, n * dtype.size(), name)?;
         let mut row = [0.0; 4096]; // whole blocks of every type

@@ -2,11 +2,13 @@
 #![forbid(unsafe_code)]
 
 mod cache;
+mod estimate;
 mod forward;
 mod kv;
 mod load;
 
 pub use cache::{Cache, CacheOptions, Canceller, KvType};
+pub use estimate::Estimate;
 pub use load::{LoadOptions, Progress, Weights};
 
 use crate::arch::Spec;
@@ -19,6 +21,7 @@ use crate::ops::rope::RopeTable;
 use crate::text::Tokenizer;
 use crate::threads::Pool;
 use once_cell::sync::OnceCell;
+use serde_json::Value;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -27,6 +30,10 @@ use std::sync::Arc;
 pub struct Info {
     /// Family: "llama", "gpt2", "olmo2".
     pub architecture: &'static str,
+    /// What the files call the model, where they do: `general.name`, `_name_or_path`.
+    pub name: String,
+    /// The type that most of the weights' bytes have in the files: "F32", "BF16", "Q4_K".
+    pub file_type: &'static str,
     /// Number of parameters.
     pub n_params: u64,
     /// Bytes of weights in memory or mapped.
@@ -122,6 +129,11 @@ impl Model {
         load::load(path.as_ref(), options)
     }
 
+    /// What loading `path` with `options` will take, told from the headers alone.
+    pub fn estimate(path: impl AsRef<Path>, options: &LoadOptions<'_>) -> Result<Estimate> {
+        estimate::estimate(path.as_ref(), options)
+    }
+
     /// Rows of the output head: the width of logits.
     pub fn vocab_size(&self) -> usize {
         self.spec.vocab_size
@@ -137,6 +149,28 @@ impl Model {
     /// What the model is.
     pub fn spec(&self) -> &Spec {
         &self.spec
+    }
+
+    /// The value of a key of the GGUF metadata or of `config.json` (with dots between the names of nested objects), as text: texts
+    /// as they are, numbers and truth values as JSON has them, lists as JSON.
+    pub fn metadata(&self, key: &str) -> Result<Option<String>> {
+        match &self.source.metadata {
+            Some(metadata) => metadata.text(key),
+            None => Ok(self.source.config.as_ref().and_then(|config| config_text(config, key))),
+        }
+    }
+    /// The keys that [`Model::metadata`] knows, in alphabetic order.
+    pub fn metadata_keys(&self) -> Vec<String> {
+        match (&self.source.metadata, &self.source.config) {
+            (Some(metadata), _) => metadata.keys().map(str::to_owned).collect(),
+            (None, Some(config)) => {
+                let mut keys = Vec::new();
+                config_keys(config, "", &mut keys);
+                keys.sort();
+                keys
+            }
+            (None, None) => Vec::new(),
+        }
     }
 
     /// The tokenizer, read on first use: a model without one loads and steps; the error says why there is none.
@@ -166,5 +200,27 @@ impl Model {
     /// An error if a file that the weights are mapped from was found damaged.
     fn check_files(&self) -> Result<()> {
         self.source.check()
+    }
+}
+
+/// The value at `key` in a config, as text.
+fn config_text(config: &Value, key: &str) -> Option<String> {
+    // A name may have a dot in it itself.
+    let nested = || key.match_indices('.').find_map(|(dot, _)| config_text(config.get(&key[..dot])?, &key[dot + 1..]));
+    match config.get(key) {
+        None => nested(),
+        Some(Value::String(text)) => Some(text.clone()),
+        Some(value) => Some(value.to_string()),
+    }
+}
+
+/// The names of all values that are no objects, those inside objects with the object's name and a dot before.
+fn config_keys(config: &Value, prefix: &str, keys: &mut Vec<String>) {
+    for (name, value) in config.as_object().into_iter().flatten() {
+        let name = format!("{prefix}{name}");
+        match value {
+            Value::Object(_) => config_keys(value, &format!("{name}."), keys),
+            _ => keys.push(name),
+        }
     }
 }

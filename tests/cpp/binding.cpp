@@ -51,6 +51,10 @@ void handles(const std::string &path) {
     CHECK(model.vocab_size() == 101 && model.context_length() == 96);
     const engine_model_info info = model.info();
     CHECK(std::string(info.architecture) == "llama" && info.threads == 1 && info.n_layers == 2);
+    CHECK(model.metadata("model_type") == "llama" && model.metadata_keys().size() > 5);
+    CHECK_THROWS(ENGINE_ERR_NOT_FOUND, "nothing", model.metadata("nothing"));
+    const engine_memory_estimate estimate = engine::LoadOptions().estimate(path);
+    CHECK(estimate.weights_mapped + estimate.weights_packed == info.weight_bytes);
 
     engine::Model other = std::move(model);
     CHECK(!model && other && model.vocab_size() == 0);

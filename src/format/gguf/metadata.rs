@@ -265,6 +265,17 @@ impl Metadata {
         })
     }
 
+    /// Any value as text: strings as they are, numbers and bools as JSON has them, arrays as JSON.
+    pub fn text(&self, key: &str) -> Result<Option<String>> {
+        let Some(entry) = self.entries.get(key) else { return Ok(None) };
+        let mut text = String::new();
+        match entry.value_type {
+            ValueType::String => text.push_str(self.get_str(key)?.unwrap_or_default()),
+            other => push_text(&mut self.cursor(entry.at), other, Key(key), &mut text)?,
+        }
+        Ok(Some(text))
+    }
+
     fn cursor(&self, at: usize) -> Cursor<'_> {
         Cursor::new(&self.bytes, &self.file).at(at)
     }
@@ -323,6 +334,38 @@ impl Metadata {
             },
         })
     }
+}
+
+/// Writes the value that the cursor stands at as JSON; arrays nest as deep as [`read_entries`] let them.
+fn push_text(cursor: &mut Cursor<'_>, value_type: ValueType, key: Key<'_>, out: &mut String) -> Result<()> {
+    match value_type {
+        ValueType::String => {
+            let text = cursor.string(u64::MAX, key)?;
+            out.push_str(&serde_json::Value::from(text).to_string());
+        }
+        ValueType::Bool => out.push_str(if cursor.take(1, key)? == [0] { "false" } else { "true" }),
+        ValueType::Array => {
+            let (element, count) = array_head(cursor, key)?;
+            out.push('[');
+            for i in 0..count {
+                out.push_str(if i == 0 { "" } else { "," });
+                push_text(cursor, element, key, out)?;
+            }
+            out.push(']');
+        }
+        ValueType::F32 => {
+            // As f32: the digits that tell it from its neighbours, 1e-5 and not 9.999999747378752e-6.
+            if let Some(value) = number(cursor, value_type, key)?.and_then(as_f32) {
+                out.push_str(&value.to_string());
+            }
+        }
+        number_type => match number(cursor, number_type, key)? {
+            Some(Number::Int(n)) => out.push_str(&n.to_string()),
+            Some(Number::Float(n)) => out.push_str(&n.to_string()),
+            None => {}
+        },
+    }
+    Ok(())
 }
 
 fn as_f32(n: Number) -> Option<f32> {

@@ -1,0 +1,56 @@
+//! What a model will take, told from its headers alone: no weight is read.
+#![forbid(unsafe_code)]
+
+use super::cache::DEFAULT_REWIND;
+use super::kv::KvShape;
+use super::load::{LoadOptions, Weights};
+use crate::arch;
+use crate::error::Result;
+use crate::format::{self, DType, Float, MapMode, Tensor};
+use std::path::Path;
+
+/// Memory that a model and its caches will take, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Estimate {
+    /// Weights that stay in the mapped files: the system may drop their pages and read them again.
+    pub weights_mapped: u64,
+    /// Weights in memory of our own: converted ones, norms and biases, and everything with [`MapMode::Copy`].
+    pub weights_packed: u64,
+    /// What a cache (f32) grows by for each 1000 tokens.
+    pub cache_per_1000_tokens: u64,
+    /// What it needs at most beside that, for layers that see a window of the last tokens.
+    pub cache_windows: u64,
+}
+
+/// See [`super::Model::estimate`].
+pub(super) fn estimate(path: &Path, options: &LoadOptions<'_>) -> Result<Estimate> {
+    // Mapped whatever the options say: a copy would be the memory that is asked about.
+    let source = format::open(path, MapMode::Map)?;
+    let (spec, names) = arch::identify(&source)?;
+    let (mut mapped, mut packed) = (0u64, 0u64);
+    for (_, tensor) in source.tensors.iter().filter(|(name, _)| !names.is_ignored(name)) {
+        let bytes = tensor.data.len() as u64;
+        match packed_bytes(tensor, options.weights) {
+            Some(ours) => packed += ours,
+            None if options.mapping == MapMode::Copy => packed += bytes,
+            None => mapped += bytes,
+        }
+    }
+    let shape = KvShape::new(&spec, Float::F32);
+    Ok(Estimate {
+        weights_mapped: mapped,
+        weights_packed: packed,
+        cache_per_1000_tokens: shape.growth(1000) as u64,
+        cache_windows: shape.windows(DEFAULT_REWIND) as u64,
+    })
+}
+
+/// Bytes of a tensor that is not used where it lies: vectors are held as f32, matrices as the options say.
+fn packed_bytes(tensor: &Tensor, weights: Weights) -> Option<u64> {
+    let elements: usize = tensor.shape.iter().product();
+    let dtype = match tensor.shape.len() {
+        0 | 1 => DType::F32,
+        _ => weights.of(tensor.dtype),
+    };
+    (dtype != tensor.dtype || tensor.shape.len() < 2).then(|| dtype.bytes(elements).unwrap_or(usize::MAX) as u64)
+}
