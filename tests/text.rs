@@ -1,7 +1,7 @@
 //! Tokenizers against what the Python `tokenizers` package does (tests/golden/text, see make_text.py there).
 
 use engine::format::Kind;
-use engine::text::Tokenizer;
+use engine::text::{Tokenizer, UnknownPre};
 use engine::{Error, ErrorKind};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -297,6 +297,182 @@ fn vocab_txt_decodes_and_says_that_it_cannot_encode() {
     }
 }
 
+/// Tokenizers from the metadata of small GGUF files.
+mod metadata {
+    use super::*;
+    use engine::format::{self, MapMode};
+    use std::collections::BTreeMap;
+
+    /// A value as the file has it: its type and its bytes.
+    type Entry = (u32, Vec<u8>);
+
+    fn text(text: &str) -> Entry {
+        (8, [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat())
+    }
+
+    fn id(id: u32) -> Entry {
+        (4, id.to_le_bytes().into())
+    }
+
+    fn flag(flag: bool) -> Entry {
+        (7, vec![flag.into()])
+    }
+
+    fn list(element: u32, values: impl IntoIterator<Item = Vec<u8>>) -> Entry {
+        let values: Vec<Vec<u8>> = values.into_iter().collect();
+        (9, [&element.to_le_bytes()[..], &(values.len() as u64).to_le_bytes(), &values.concat()].concat())
+    }
+
+    fn texts(values: &[&str]) -> Entry {
+        list(8, values.iter().map(|value| text(value).1))
+    }
+
+    fn types(values: &[i32]) -> Entry {
+        list(5, values.iter().map(|value| value.to_le_bytes().into()))
+    }
+
+    /// Keys after `tokenizer.ggml.`, unless they have a dot.
+    struct File(BTreeMap<&'static str, Entry>);
+
+    impl File {
+        fn byte_level() -> Self {
+            Self(BTreeMap::from([
+                ("general.architecture", text("llama")),
+                ("model", text("gpt2")),
+                ("pre", text("gpt-2")),
+                ("tokens", texts(&["a", "b", "Ġ", "ab", "<s>", "<|im_end|>", "日本"])),
+                ("token_type", types(&[1, 1, 1, 1, 3, 3, 4])),
+                ("merges", texts(&["a b"])),
+                ("bos_token_id", id(4)),
+                ("eos_token_id", id(4)),
+            ]))
+        }
+
+        fn sentencepiece() -> Self {
+            let pieces = ["<unk>", "<s>", "</s>", "<|end|>", "\u{2581}", "a", "\u{2581}a"];
+            Self(BTreeMap::from([
+                ("general.architecture", text("llama")),
+                ("model", text("llama")),
+                ("tokens", texts(&pieces)),
+                ("token_type", types(&[2, 3, 3, 3, 1, 1, 1])),
+                ("scores", list(6, (0..pieces.len()).map(|at| (-(at as f32)).to_le_bytes().into()))),
+            ]))
+        }
+
+        fn with(mut self, key: &'static str, value: Entry) -> Self {
+            self.0.insert(key, value);
+            self
+        }
+
+        fn without(mut self, key: &str) -> Self {
+            self.0.remove(key);
+            self
+        }
+
+        fn load_as(&self, unknown: UnknownPre) -> Result<Tokenizer, Error> {
+            let mut bytes = b"GGUF".to_vec();
+            bytes.extend(3u32.to_le_bytes());
+            bytes.extend(0u64.to_le_bytes());
+            bytes.extend((self.0.len() as u64).to_le_bytes());
+            for (key, (kind, value)) in &self.0 {
+                let key = if key.contains('.') { (*key).to_owned() } else { format!("tokenizer.ggml.{key}") };
+                bytes.extend(text(&key).1);
+                bytes.extend(kind.to_le_bytes());
+                bytes.extend(value);
+            }
+            let file = tempfile::Builder::new().suffix(".gguf").tempfile().unwrap();
+            std::fs::write(file.path(), bytes).unwrap();
+            let checkpoint = format::open(file.path(), MapMode::Copy).unwrap();
+            Tokenizer::from_gguf(file.path(), checkpoint.metadata.as_ref().unwrap(), unknown)
+        }
+
+        fn load(&self) -> Result<Tokenizer, Error> {
+            self.load_as(UnknownPre::Refuse)
+        }
+
+        fn refuse(&self, kind: ErrorKind, part: &str) {
+            let error = self.load().err().unwrap_or_else(|| panic!("{part}: was taken"));
+            assert_eq!(error.kind(), kind, "{error}");
+            assert!(error.message().contains(part) && error.message().contains(".gguf"), "{error}");
+        }
+    }
+
+    #[test]
+    fn byte_level_tokens_of_every_type() {
+        let tokenizer = File::byte_level().load().unwrap();
+        let ids = tokenizer.encode("ab a<s>日本b<|im_end|>", false).unwrap();
+        assert_eq!(ids, [3, 2, 0, 4, 6, 1, 5]);
+        assert_eq!(tokenizer.decode(&ids).unwrap(), "ab a日本b");
+        assert_eq!(streamed(&tokenizer, &ids), "ab a日本b");
+        assert_eq!([4, 6].map(|id| tokenizer.token_text(id).unwrap()), ["<s>", "日本"]);
+        // What no token stands for is left out.
+        assert_eq!(tokenizer.encode("aéb", false).unwrap(), [0, 1]);
+        assert_eq!(tokenizer.bos(), Some(4));
+        let ends: Vec<u32> = (0..7).filter(|id| tokenizer.is_end(*id)).collect();
+        assert_eq!(ends, [4, 5]);
+    }
+
+    #[test]
+    fn begin_and_end_are_added_where_the_file_or_the_pre_tokeniser_says() {
+        let around = |file: File| file.load().unwrap().encode("a", true).unwrap();
+        assert_eq!(around(File::byte_level()), [0]);
+        assert_eq!(around(File::byte_level().with("add_bos_token", flag(true))), [4, 0]);
+        assert_eq!(around(File::byte_level().with("add_eos_token", flag(true)).with("eos_token_id", id(5))), [0, 5]);
+        assert_eq!(around(File::byte_level().with("pre", text("llama-bpe"))), [4, 0]);
+        assert_eq!(around(File::byte_level().with("pre", text("llama-bpe")).with("add_bos_token", flag(false))), [0]);
+        assert_eq!(around(File::byte_level().with("pre", text("llama-bpe")).without("bos_token_id")), [0]);
+        assert_eq!(around(File::sentencepiece()), [1, 6]);
+        assert_eq!(around(File::sentencepiece().with("add_bos_token", flag(false))), [6]);
+    }
+
+    #[test]
+    fn an_unknown_pre_tokeniser_is_refused_unless_asked_otherwise() {
+        let unknown = File::byte_level().with("pre", text("somebody-elses"));
+        unknown.refuse(ErrorKind::Unsupported, "\"somebody-elses\"");
+        assert_eq!(unknown.load_as(UnknownPre::UseDefault).unwrap().encode("ab", false).unwrap(), [3]);
+        assert!(File::byte_level().without("pre").load().is_ok());
+        File::byte_level().with("pre", id(7)).refuse(ErrorKind::BadFile, "tokenizer.ggml.pre");
+    }
+
+    #[test]
+    fn sentencepiece_without_a_prefix_and_tokens_that_take_white_space() {
+        let ids = |file: File, text: &str| file.load().unwrap().encode(text, false).unwrap();
+        assert_eq!(ids(File::sentencepiece(), "<|end|>\n a"), [3, 4, 0, 6]);
+        assert_eq!(ids(File::sentencepiece().with("general.name", text("Phi-3 mini")), "<|end|>\n a"), [3, 6]);
+        assert_eq!(ids(File::sentencepiece().with("general.name", text("Phi3")), "<s> a"), [1, 4, 6]);
+        let gemma = || File::sentencepiece().with("add_space_prefix", flag(false));
+        assert_eq!(ids(gemma(), "a a"), [5, 6]);
+        assert_eq!(gemma().load().unwrap().decode(&[6, 5]).unwrap(), " aa");
+        assert!(File::sentencepiece().load().unwrap().is_end(3));
+    }
+
+    #[test]
+    fn hostile_metadata_is_refused() {
+        for file in [File::byte_level, File::sentencepiece] {
+            file().with("bos_token_id", id(7)).refuse(ErrorKind::BadFile, "tokenizer.ggml.bos_token_id is 7");
+            file().with("eot_token_id", id(u32::MAX)).refuse(ErrorKind::BadFile, "tokenizer.ggml.eot_token_id is 4294967295");
+            file().with("token_type", types(&[1, 1])).refuse(ErrorKind::BadFile, "2 token types for 7 tokens");
+            file().with("token_type", types(&[1, 1, 1, 1, 1, 1, 9])).refuse(ErrorKind::BadFile, "type of token 6 is 9");
+            file()
+                .with("token_type", types(&[1, 1, 1, 1, 1, 1, 6]))
+                .refuse(ErrorKind::BadFile, "byte token 6: expected `<0xHH>`");
+            file().with("tokens", texts(&["a", "b", "a", "c", "d", "e", "f"])).refuse(ErrorKind::BadFile, "tokens 0 and 2");
+            file().with("tokens", texts(&[])).refuse(ErrorKind::BadFile, "token");
+            file().with("tokens", types(&[1])).refuse(ErrorKind::BadFile, "tokenizer.ggml.tokens");
+            file().with("model", text("t5")).refuse(ErrorKind::Unsupported, "\"t5\"");
+            for key in ["model", "tokens", "token_type"] {
+                file().without(key).refuse(ErrorKind::BadFile, key);
+            }
+        }
+        File::sentencepiece().without("scores").refuse(ErrorKind::BadFile, "tokenizer.ggml.scores");
+        File::byte_level().without("merges").refuse(ErrorKind::BadFile, "tokenizer.ggml.merges");
+        File::byte_level().with("merges", texts(&["a b", "ab"])).refuse(ErrorKind::BadFile, "merge 1");
+        // Merges that name what is no token make none.
+        let odd = File::byte_level().with("merges", texts(&["a b", "x y", "a zzz", "ab Ġ"])).load().unwrap();
+        assert_eq!(odd.encode("abxyab a", false).unwrap(), [3, 3, 2, 0]);
+    }
+}
+
 /// Needs files that are not in the repository.
 mod shared {
     use super::*;
@@ -315,7 +491,7 @@ mod shared {
 
     fn gguf(path: &Path) -> Result<Tokenizer, Error> {
         let checkpoint = format::open(path, MapMode::Map).unwrap();
-        Tokenizer::from_gguf(path, checkpoint.metadata.as_ref().unwrap())
+        Tokenizer::from_gguf(path, checkpoint.metadata.as_ref().unwrap(), UnknownPre::Refuse)
     }
 
     fn llama2() -> Option<(Tokenizer, PathBuf)> {
@@ -327,48 +503,66 @@ mod shared {
         std::fs::read_to_string(format!("{}{suffix}", path.display())).unwrap()
     }
 
+    /// Every vocabulary there that has texts and their ids beside it, as llama.cpp keeps them.
     #[test]
-    fn llama_2_texts_become_the_expected_ids() {
-        let Some((tokenizer, path)) = llama2() else { return };
-        let (input, output) = (beside(&path, ".inp"), beside(&path, ".out"));
-        let texts: Vec<&str> = input.split_terminator("\n__ggml_vocab_test__\n").collect();
-        let lines: Vec<&str> = output.lines().collect();
-        assert_eq!(texts.len(), lines.len());
-        for (text, line) in texts.iter().zip(lines) {
-            let expected: Vec<u32> = line.split_whitespace().map(|id| id.parse().unwrap()).collect();
-            assert_eq!(tokenizer.encode(text, false).unwrap(), expected, "{text:?}");
-            assert_eq!(tokenizer.decode(&expected).unwrap(), *text);
-            assert_eq!(streamed(&tokenizer, &expected), *text);
+    fn texts_become_the_expected_ids() {
+        let Some(folder) = path("vocab") else { return };
+        let mut seen = 0;
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_none_or(|ext| ext != "gguf") {
+                continue;
+            }
+            let tokenizer = gguf(&path).unwrap();
+            let (input, output) = (beside(&path, ".inp"), beside(&path, ".out"));
+            let texts: Vec<&str> = input.split_terminator("\n__ggml_vocab_test__\n").collect();
+            let lines: Vec<&str> = output.lines().collect();
+            assert_eq!(texts.len(), lines.len());
+            for (text, line) in texts.iter().zip(lines) {
+                let expected: Vec<u32> = line.split_whitespace().map(|id| id.parse().unwrap()).collect();
+                assert_eq!(tokenizer.encode(text, false).unwrap(), expected, "{}: {text:?}", path.display());
+                assert_eq!(tokenizer.decode(&expected).unwrap(), *text, "{}", path.display());
+                assert_eq!(streamed(&tokenizer, &expected), *text, "{}", path.display());
+            }
+            seen += 1;
         }
-        assert_eq!(tokenizer.vocab_size(), 32000);
-        assert_eq!(tokenizer.bos(), Some(1));
-        assert!(tokenizer.is_end(2) && !tokenizer.is_end(1));
-        assert_eq!(tokenizer.encode("", true).unwrap(), [1]);
-        assert_eq!(tokenizer.token_text(278).unwrap(), " the");
-        assert_eq!(tokenizer.token_text(13).unwrap(), "\n");
+        assert!(seen > 0);
+    }
+
+    #[test]
+    fn special_tokens_are_those_of_the_file() {
+        let Some((llama2, _)) = llama2() else { return };
+        assert_eq!((llama2.vocab_size(), llama2.bos()), (32000, Some(1)));
+        assert!(llama2.is_end(2) && !llama2.is_end(1));
+        assert_eq!(llama2.encode("", true).unwrap(), [1]);
+        assert_eq!(llama2.token_text(278).unwrap(), " the");
+        assert_eq!(llama2.token_text(13).unwrap(), "\n");
+
+        let Some(path) = path("vocab/ggml-vocab-llama-bpe.gguf") else { return };
+        let llama3 = gguf(&path).unwrap();
+        assert_eq!((llama3.vocab_size(), llama3.bos()), (128_256, Some(128_000)));
+        assert!(llama3.is_end(128_001) && llama3.is_end(128_009) && !llama3.is_end(128_000));
+        let ids = llama3.encode("<|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>", true).unwrap();
+        assert_eq!(ids, [128_000, 128_006, 882, 128_007, 271, 13_347, 128_009]);
+        assert_eq!(llama3.decode(&ids).unwrap(), "user\n\nHi");
+        assert_eq!(llama3.token_text(128_009).unwrap(), "<|eot_id|>");
     }
 
     #[test]
     fn a_megabyte_takes_no_time_to_speak_of() {
-        let Some((tokenizer, path)) = llama2() else { return };
-        let text = beside(&path, ".inp");
-        for text in [text.repeat(1_000_000 / text.len()), "a".repeat(1_000_000), " ".repeat(1_000_000), "日".repeat(333_333)] {
-            let start = Instant::now();
-            let ids = tokenizer.encode(&text, false).unwrap();
-            let encoded = start.elapsed();
-            assert_eq!(tokenizer.decode(&ids).unwrap(), text);
-            println!("{} bytes: encoded in {encoded:?}, decoded in {:?}", text.len(), start.elapsed() - encoded);
-            assert!(encoded.as_secs() < 10, "{encoded:?}"); // quadratic would be hours
-        }
-    }
-
-    #[test]
-    fn other_kinds_of_gguf_vocabulary_are_refused_by_name() {
-        for name in ["vocab/ggml-vocab-gpt-2.gguf", "vocab/ggml-vocab-llama-bpe.gguf"] {
-            let Some(path) = path(name) else { return };
-            let error = gguf(&path).err().unwrap();
-            assert_eq!(error.kind(), ErrorKind::Unsupported);
-            assert!(error.message().contains("\"gpt2\"") && error.message().contains(name), "{error}");
+        for name in ["llama-spm", "llama-bpe", "gpt-2"] {
+            let Some(path) = path(&format!("vocab/ggml-vocab-{name}.gguf")) else { return };
+            let tokenizer = gguf(&path).unwrap();
+            let text = beside(&path, ".inp");
+            let long = |part: &str| part.repeat(1_000_000 / part.len());
+            for text in [long(&text), long("a"), long(" "), long("日"), long("\n"), long("!"), long("1"), long("<")] {
+                let start = Instant::now();
+                let ids = tokenizer.encode(&text, false).unwrap();
+                let encoded = start.elapsed();
+                assert_eq!(tokenizer.decode(&ids).unwrap(), text);
+                println!("{name}: {} bytes: encoded in {encoded:?}, decoded in {:?}", text.len(), start.elapsed() - encoded);
+                assert!(encoded.as_secs() < 10, "{encoded:?}"); // quadratic would be hours
+            }
         }
     }
 

@@ -18,7 +18,7 @@ use crate::kernels::Kernels;
 use crate::ops::elementwise::Norm;
 use crate::ops::linear::Linear;
 use crate::ops::rope::RopeTable;
-use crate::text::Tokenizer;
+use crate::text::{Tokenizer, UnknownPre};
 use crate::threads::Pool;
 use once_cell::sync::OnceCell;
 use serde_json::Value;
@@ -177,7 +177,7 @@ impl Model {
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
         self.tokenizer.get_or_try_init(|| {
             let tokenizer = match &self.source.metadata {
-                Some(metadata) => Tokenizer::from_gguf(&self.source.path, metadata),
+                Some(metadata) => Tokenizer::from_gguf(&self.source.path, metadata, UnknownPre::Refuse),
                 None => Tokenizer::from_dir(&self.source.dir, self.source.kind),
             };
             tokenizer?.with_rows(self.spec.vocab_size)

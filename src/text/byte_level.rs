@@ -20,6 +20,12 @@ impl Alphabet {
         Self(bytes)
     }
 
+    /// The character that `byte` is written as.
+    pub(super) fn char(&self, byte: u8) -> char {
+        let found = self.0.iter().zip('\0'..).find(|(place, _)| **place == Some(byte));
+        found.map_or(char::REPLACEMENT_CHARACTER, |(_, c)| c) // every byte is there
+    }
+
     /// The bytes that `token` is written for. A token with any other character in it is text as it stands.
     pub(super) fn bytes(&self, token: &str) -> Box<[u8]> {
         let bytes: Option<Vec<u8>> = token.chars().map(|c| self.0.get(c as usize).copied().flatten()).collect();
@@ -41,5 +47,6 @@ mod tests {
         assert_eq!(&*alphabet.bytes("ðŁĺĢ"), "😀".as_bytes());
         assert_eq!(&*alphabet.bytes("Ġ日"), "Ġ日".as_bytes());
         assert_eq!(&*alphabet.bytes("a b"), b"a b");
+        assert_eq!(['a', 'Ġ', 'Ċ', 'ÿ'], [b'a', b' ', b'\n', 0xff].map(|byte| alphabet.char(byte)));
     }
 }

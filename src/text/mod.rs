@@ -3,26 +3,34 @@
 //! | file | subject |
 //! |---|---|
 //! | `hf` | `tokenizer.json`: encoding by the `tokenizers` crate, decoding by the table below |
-//! | `spm`, `gguf_spm` | SentencePiece BPE, and its keys in GGUF metadata |
+//! | `gguf_keys` | which keys of GGUF metadata make a tokenizer |
+//! | `spm` | SentencePiece BPE |
+//! | `bpe` | byte-level BPE; `pre_tokenizers`: its ways to cut a text into words, by name; `split`: how they are cut |
+//! | `join`, `whole` | what both share: joining symbols, and tokens that are found by their spelling |
 //! | `vocab_txt` | DirkTensor's `vocab.txt`, which only decodes |
 //! | `vocab`, `decoder` | what every token stands for, and text from tokens one by one: the same for all kinds |
 //! | `files` | the small files of a model directory, and which tokens begin and end a text |
 #![forbid(unsafe_code)]
 
-#[cfg(feature = "tokenizers")]
+mod bpe;
 mod byte_level;
 mod decoder;
 mod files;
-mod gguf_spm;
+mod gguf_keys;
 #[cfg(feature = "tokenizers")]
 mod hf;
 #[cfg(feature = "tokenizers")]
 mod hf_audit;
+mod join;
+mod pre_tokenizers;
+mod split;
 mod spm;
 mod vocab;
 mod vocab_txt;
+mod whole;
 
 pub use decoder::Decoder;
+pub use gguf_keys::UnknownPre;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Kind, gguf};
@@ -43,6 +51,7 @@ enum Encoder {
     #[cfg(feature = "tokenizers")]
     Hf(Box<hf::Encoder>),
     Spm(Box<spm::Encoder>),
+    Bpe(Box<bpe::Encoder>),
     /// The file has what decoding needs and no more.
     None(PathBuf),
 }
@@ -96,11 +105,21 @@ impl Tokenizer {
         Ok(None)
     }
 
-    /// From GGUF metadata (`tokenizer.ggml.model` "llama", which is SentencePiece BPE); `path` is for messages.
-    pub fn from_gguf(path: &Path, metadata: &gguf::Metadata) -> Result<Self> {
-        let (source, ends) = gguf_spm::read(path, metadata)?;
-        let (encoder, vocab) = spm::Encoder::new(&source).map_err(|e| e.context(path.display()))?;
-        Ok(Self { vocab, encoder: Encoder::Spm(Box::new(encoder)), bos: source.bos, ends })
+    /// From GGUF metadata: `tokenizer.ggml.model` "llama" (SentencePiece BPE) or "gpt2" (byte-level BPE); `path` is for messages.
+    pub fn from_gguf(path: &Path, metadata: &gguf::Metadata, unknown: UnknownPre) -> Result<Self> {
+        let in_file = |e: Error| e.context(path.display());
+        let found = gguf_keys::read(path, metadata, unknown)?;
+        let (encoder, vocab) = match &found.kind {
+            gguf_keys::Kind::Spm(source) => {
+                let (encoder, vocab) = spm::Encoder::new(source).map_err(in_file)?;
+                (Encoder::Spm(Box::new(encoder)), vocab)
+            }
+            gguf_keys::Kind::Bpe(source) => {
+                let (encoder, vocab) = bpe::Encoder::new(source).map_err(in_file)?;
+                (Encoder::Bpe(Box::new(encoder)), vocab)
+            }
+        };
+        Ok(Self { vocab, encoder, bos: found.bos, ends: found.ends })
     }
 
     /// Ids of `text`. Special tokens that the model puts around a text (BOS…) are added with `add_special`. Where the text
@@ -110,6 +129,7 @@ impl Tokenizer {
             #[cfg(feature = "tokenizers")]
             Encoder::Hf(encoder) => encoder.encode(text, add_special),
             Encoder::Spm(encoder) => encoder.encode(text, add_special),
+            Encoder::Bpe(encoder) => encoder.encode(text, add_special),
             Encoder::None(path) => {
                 let sentence = "this file can only turn tokens into text; turning text into tokens needs a tokenizer.json";
                 Err(Error::unsupported(format!("{}: {sentence}", path.display())))

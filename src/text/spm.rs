@@ -5,10 +5,12 @@
 //! until no pair makes a piece. What is no piece then becomes its bytes' tokens.
 #![forbid(unsafe_code)]
 
+use super::join::Work;
 use super::vocab::{MAX_VOCAB, Piece, Rules, Start, Vocab, byte_token};
+use super::whole::{self, Whole};
 use crate::error::{Error, ErrorKind, Result};
-use std::cmp::{Ordering, Reverse};
-use std::collections::{BinaryHeap, HashMap};
+use std::cmp::Ordering;
+use std::collections::HashMap;
 use std::ops::Range;
 
 /// What is written for a space inside pieces.
@@ -28,6 +30,8 @@ pub(super) struct Source<'a> {
     pub(super) add_bos: bool,
     pub(super) add_eos: bool,
     pub(super) add_space_prefix: bool,
+    /// Which tokens that are found by their spelling take the white space after them.
+    pub(super) strips_right: Option<fn(&str) -> bool>,
 }
 
 /// The encoder.
@@ -64,6 +68,7 @@ impl Encoder {
             add_space_prefix: source.add_space_prefix,
             words_apart: true,
         };
+        let mut whole = whole::Builder::default();
         let failed = |_| Error::out_of_memory("the vocabulary", source.pieces.len().saturating_mul(40));
         encoder.pieces.try_reserve(source.pieces.len()).map_err(failed)?;
         let mut seen = HashMap::new();
@@ -73,8 +78,12 @@ impl Encoder {
                 return Err(bad(format!("tokens {other} and {id} have the same piece {piece:?}")));
             }
             vocab.set(id, encoder.add(id, piece, *score, *kind)?)?;
+            if (2..=4).contains(kind) {
+                let strips_right = source.strips_right.is_some_and(|strips| strips(piece));
+                whole.add(&piece.replace(SPACE, " "), id, strips_right)?;
+            }
         }
-        encoder.whole.finish();
+        encoder.whole = whole.build()?;
         Ok((encoder, vocab))
     }
 
@@ -89,10 +98,8 @@ impl Encoder {
                     None => Ok(Piece::Byte(byte)),
                 }
             }
-            2..=4 => {
-                self.whole.add(piece, id);
-                Ok(if kind == 4 { Piece::Text(piece.into()) } else { Piece::Special(piece.into()) })
-            }
+            4 => Ok(Piece::Text(piece.into())),
+            2 | 3 => Ok(Piece::Special(piece.into())),
             _ => {
                 self.pieces.insert(piece.into(), (id, score));
                 self.words_apart &= !piece.trim_start_matches(SPACE).contains(SPACE);
@@ -107,7 +114,7 @@ impl Encoder {
         if add_special {
             ids.extend(self.before);
         }
-        let mut work = Work::default();
+        let mut work = Work::new();
         let mut rest = text;
         while !rest.is_empty() {
             let (part, token, after) = self.whole.next(rest);
@@ -122,7 +129,7 @@ impl Encoder {
     }
 
     /// A text between two whole tokens.
-    fn encode_part(&self, part: &str, work: &mut Work, ids: &mut Vec<u32>) -> Result<()> {
+    fn encode_part(&self, part: &str, work: &mut Work<Score>, ids: &mut Vec<u32>) -> Result<()> {
         if part.is_empty() {
             return Ok(());
         }
@@ -157,31 +164,17 @@ impl Encoder {
     }
 
     /// Joins the characters of `word` and appends the ids.
-    fn encode_word(&self, word: &str, work: &mut Work, ids: &mut Vec<u32>) -> Result<()> {
-        work.begin(word)?;
-        for left in 0..work.symbols.len() {
-            self.offer(word, work, left as u32);
-        }
-        while let Some(join) = work.joins.pop() {
-            if let Some(previous) = work.apply(&join) {
-                self.offer(word, work, previous);
-                self.offer(word, work, join.left.0);
-            }
-        }
+    fn encode_word(&self, word: &str, work: &mut Work<Score>, ids: &mut Vec<u32>) -> Result<()> {
+        work.begin(word.chars().count(), word.chars().map(|c| (c.len_utf8(), 0)))?;
+        work.run(|first, second| {
+            let (id, score) = self.pieces.get(word.get(first.start as usize..second.end as usize)?)?;
+            Some((Score(*score), *id))
+        });
         reserve(ids, word.len())?;
-        for symbol in work.symbols.iter().filter(|symbol| symbol.start < symbol.end) {
+        for symbol in work.symbols() {
             self.emit(word.get(symbol.start as usize..symbol.end as usize).unwrap_or_default(), ids)?;
         }
         Ok(())
-    }
-
-    /// Puts the join of symbol `left` with its right neighbour into the queue, if it makes a piece.
-    fn offer(&self, word: &str, work: &mut Work, left: u32) {
-        let Some((first, second)) = work.pair(left) else { return };
-        let Some((_, score)) = word.get(first.start as usize..second.end as usize).and_then(|text| self.pieces.get(text)) else {
-            return;
-        };
-        work.joins.push(Join { score: Score(*score), left: Reverse(left), end: second.end });
     }
 
     /// The id of a symbol that nothing joins any more, or those of its bytes.
@@ -247,26 +240,6 @@ fn first_word(text: &str) -> (&str, &str) {
     text.split_at_checked(end).unwrap_or((text, ""))
 }
 
-/// A part of the word. Joining two makes the left one longer and the right one empty. 32 bits, for a long word's speed.
-#[derive(Clone, Copy, Debug)]
-struct Symbol {
-    start: u32,
-    end: u32,
-    /// Neighbours; [`NO_SYMBOL`] at the ends.
-    previous: u32,
-    next: u32,
-}
-
-const NO_SYMBOL: u32 = u32::MAX;
-
-/// A join that was possible when it was queued. The highest score goes first, then the leftmost.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Join {
-    score: Score,
-    left: Reverse<u32>,
-    end: u32,
-}
-
 /// A finite score.
 #[derive(Clone, Copy, Debug)]
 struct Score(f32);
@@ -289,101 +262,6 @@ impl PartialEq for Score {
 }
 impl Eq for Score {}
 
-/// The symbols of one word and the joins among them; kept from word to word for its memory.
-#[derive(Debug, Default)]
-struct Work {
-    symbols: Vec<Symbol>,
-    joins: BinaryHeap<Join>,
-}
-
-impl Work {
-    /// A symbol for each character of `word`.
-    fn begin(&mut self, word: &str) -> Result<()> {
-        self.symbols.clear();
-        self.joins.clear();
-        if word.len() >= NO_SYMBOL as usize {
-            return Err(Error::unsupported(format!("a text of {} bytes cannot be encoded at once", word.len())));
-        }
-        let count = word.chars().count();
-        let failed =
-            |_| Error::out_of_memory("the text's symbols", count.saturating_mul(size_of::<Symbol>() + 2 * size_of::<Join>()));
-        self.symbols.try_reserve(count).map_err(failed)?;
-        // One join for each pair at first; each join made takes one out and puts at most two in.
-        self.joins.try_reserve(count.saturating_mul(2)).map_err(failed)?;
-        let mut start = 0;
-        for (at, c) in (0..count as u32).zip(word.chars()) {
-            let end = start + c.len_utf8() as u32;
-            self.symbols.push(Symbol { start, end, previous: at.wrapping_sub(1), next: at + 1 });
-            start = end;
-        }
-        if let Some(last) = self.symbols.last_mut() {
-            last.next = NO_SYMBOL;
-        }
-        Ok(())
-    }
-
-    /// Symbol `left` and its right neighbour.
-    fn pair(&self, left: u32) -> Option<(Symbol, Symbol)> {
-        let first = self.symbols.get(left as usize)?;
-        Some((*first, *self.symbols.get(first.next as usize)?))
-    }
-
-    /// Makes the join and gives the symbol before it; `None` if one of the two symbols has changed since it was queued.
-    fn apply(&mut self, join: &Join) -> Option<u32> {
-        let left = join.left.0;
-        let (first, second) = self.pair(left)?;
-        if first.start == first.end || second.end != join.end {
-            return None;
-        }
-        *self.symbols.get_mut(left as usize)? = Symbol { end: second.end, next: second.next, ..first };
-        let emptied = self.symbols.get_mut(first.next as usize)?;
-        emptied.start = emptied.end;
-        if let Some(after) = self.symbols.get_mut(second.next as usize) {
-            after.previous = left;
-        }
-        Some(first.previous)
-    }
-}
-
-/// Tokens that are found by their spelling in the text.
-#[derive(Debug, Default)]
-struct Whole {
-    tokens: HashMap<Box<str>, u32>,
-    /// The lengths of the spellings that begin with each byte, longest first.
-    lengths: HashMap<u8, Vec<usize>>,
-}
-
-impl Whole {
-    fn add(&mut self, piece: &str, id: u32) {
-        let spelling = piece.replace(SPACE, " ");
-        if let Some(first) = spelling.bytes().next() {
-            self.lengths.entry(first).or_default().push(spelling.len());
-            self.tokens.insert(spelling.into(), id);
-        }
-    }
-
-    /// To be called after the last token.
-    fn finish(&mut self) {
-        for lengths in self.lengths.values_mut() {
-            lengths.sort_unstable_by_key(|length| Reverse(*length));
-            lengths.dedup();
-        }
-    }
-
-    /// The text before the first whole token, the token, and the text after it.
-    fn next<'a>(&self, text: &'a str) -> (&'a str, Option<u32>, &'a str) {
-        for (at, byte) in text.bytes().enumerate() {
-            let Some(lengths) = self.lengths.get(&byte) else { continue };
-            for &length in lengths {
-                let Some(id) = text.get(at..at.saturating_add(length)).and_then(|part| self.tokens.get(part)) else { continue };
-                let (before, rest) = text.split_at_checked(at).unwrap_or((text, ""));
-                return (before, Some(*id), rest.get(length..).unwrap_or_default());
-            }
-        }
-        (text, None, "")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -398,7 +276,18 @@ mod tests {
         types.resize(all.len(), 1);
         let scores = (0..all.len()).map(|id| -(id as f32)).collect();
         let (bos, eos, unknown) = (Some(1), Some(2), Some(0));
-        Source { pieces: all, scores, types, bos, eos, unknown, add_bos: true, add_eos: false, add_space_prefix: true }
+        Source {
+            pieces: all,
+            scores,
+            types,
+            bos,
+            eos,
+            unknown,
+            add_bos: true,
+            add_eos: false,
+            add_space_prefix: true,
+            strips_right: None,
+        }
     }
 
     fn byte_tokens() -> Vec<String> {

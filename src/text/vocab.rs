@@ -18,7 +18,6 @@ pub(super) enum Piece {
     Text(Box<str>),
     /// Any bytes: characters may begin in one token and end in the next. Bytes of no character become U+FFFD as in
     /// [`String::from_utf8_lossy`]. Byte-level vocabularies consist of these and of `Special`.
-    #[cfg_attr(not(feature = "tokenizers"), allow(dead_code))] // only tokenizer.json makes them so far
     Bytes(Box<[u8]>),
     /// One byte of a character that has no piece of its own. A run of them is UTF-8 as a whole, or each is a U+FFFD.
     Byte(u8),

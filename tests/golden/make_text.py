@@ -1,15 +1,19 @@
 #!/usr/bin/env python3
 """Makes tests/golden/text: small tokenizers built as those of each family are (normalizer, pre-tokenizer, decoder,
 post-processor, added tokens and their flags), and what the Python `tokenizers` package
-does with them. Run as `python3 tests/golden/make_text.py` (needs `pip install tokenizers`; made with 0.23.3).
+does with them. Run as `python3 tests/golden/make_text.py` (needs `pip install tokenizers regex`; made with 0.23.3 and
+2026.11.15).
 
 Each folder has a tokenizer.json (or vocab.json and merges.txt) and cases.json:
   encode: [text, its ids, the special ids before and after them, decoding of the ids unless it is the text];
-  decode: [ids, text without special tokens]."""
+  decode: [ids, text without special tokens].
+pre-tokenizers.json: texts, and the lengths (in characters) of the words that the pre-tokenisers of GGUF files cut them into."""
 import json
 import pathlib
 import random
+import unicodedata
 
+import regex
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 OUT = pathlib.Path(__file__).parent / "text"
@@ -257,6 +261,149 @@ def save_sentencepiece_families(make, prepend, both):
     save("gemma3", tokenizer)
 
 
+# The pre-tokenisers that GGUF files name, with the patterns that Python's `regex` can run: llama.cpp's, or, where those stand in
+# for others that its engine cannot run (case of letters without ASCII, possessive quantifiers, digits from the right), the others.
+PRE_TOKENIZERS = [
+    (["default"],
+     [r"[\p{P}\$\+<=>\^~\|]+",
+      r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)",
+      r"\p{N}+",
+      r"[0-9][0-9][0-9]"]),
+    (["minicpm5"],
+     [r"\p{N}{1,3}",
+      r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}+| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"]),
+    (["llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2", "jina-v5-nano", "dbrx", "smaug-bpe",
+      "chatglm-bpe", "glm4", "glm5"],
+     [r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"]),
+    (["deepseek-llm"],
+     [r"[\r\n]",
+      r"\s?[A-Za-z\u00b5\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u01ba\u01bc-\u01bf\u01c4-\u0293\u0295-\u02af\u0370-\u0373\u0376\u0377\u037b-\u037d\u037f\u0386"
+      r"\u0388-\u038a\u038c\u038e-\u03a1\u03a3-\u03f5\u03f7-\u0481\u048a-\u052f\u0531-\u0556\u10a0-\u10c5\u13a0-\u13f5\u13f8-\u13fd\u1c90-\u1cba\u1cbd-"
+      r"\u1cbf\u1d00-\u1d2b\u1d6b-\u1d77\u1d79-\u1d9a\u1e00-\u1f15\u1f18-\u1f1d\u1f20-\u1f45\u1f48-\u1f4d\u1f50-\u1f57\u1f59\u1f5b\u1f5d\u1f5f-\u1f7d"
+      r"\u1f80-\u1fb4\u1fb6-\u1fbc\u1fbe\u1fc2-\u1fc4\u1fc6-\u1fcc\u1fd0-\u1fd3\u1fd6-\u1fdb\u1fe0-\u1fec\u1ff2-\u1ff4\u1ff6-\u1ffc\u2102\u2107\u210a-"
+      r"\u2113\u2115\u2119-\u211d\u2124\u2126\u2128\u212a-\u212d\u212f-\u2134\u2139\u213c-\u213f\u2145-\u2149\u214e\u2183\u2184\u2c00-\u2c7b\u2c7e-"
+      r"\u2ce4\u2ceb-\u2cee\u2cf2\u2cf3\ua640-\ua66d\ua680-\ua69b\ua722-\ua76f\ua771-\ua787\ua78b-\ua78e\uab70-\uabbf\ufb00-\ufb06\ufb13-\ufb17\uff21-"
+      r"\uff3a\uff41-\uff5a\U00010400-\U0001044f\U000104b0-\U000104d3\U000104d8-\U000104fb\U00010c80-\U00010cb2\U00010cc0-\U00010cf2\U000118a0-"
+      r"\U000118df\U0001e900-\U0001e943]+",
+      r"\s?[!-/:-~\uff01-\uff0f\uff1a-\uff5e\u2018-\u201f\u3000-\u3002]+",
+      r"\s+$",
+      r"[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+",
+      r"\p{N}+"]),
+    (["deepseek-coder"],
+     [r"[\r\n]",
+      r"\s?\p{L}+",
+      r"\s?\p{P}+",
+      r"[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+",
+      r"\p{N}"]),
+    (["deepseek-v3", "hunyuan-dense", "hy_v4", "joyai-llm"],
+     [r"\p{N}{1,3}",
+      r"[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+",
+      r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"""]),
+    (["spark2_5"],
+     [r"\p{N}{1,3}",
+      r"[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+",
+      r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+|[\r\n]|\s+(?!\S)|\s+""",
+      r"\p{N}"]),
+    (["youtu"],
+     [r"[\uac00-\ud7a3\u3131-\u318e]+|[\uff01\u2026\u201c\u201d\u2018\u2019\u2014\uff1a\uff1b\uff0c\u3001-\u303f\ufe30-\ufe4f]+|[\u3105-\u312f]+|[\u4e00"
+      r"-\u9fa5\u3040-\u309f\u30a0-\u30ff]+",
+      r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}"
+      r"\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"]),
+    (["falcon"],
+     [r"[\p{P}\$\+<=>\^~\|`]+",
+      r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)",
+      r"[0-9][0-9][0-9]"]),
+    (["mpt", "gpt-2", "phi-2", "jina-es", "jina-de", "gigachat", "jina-v2-es", "jina-v2-de", "a.x-4.0", "mellum", "modern-bert", "olmo",
+      "jais", "exaone4", "trillion", "granite-docling"],
+     [r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)"]),
+    (["starcoder", "refact", "command-r", "smollm", "codeshell", "exaone", "minerva-7b", "mellum2"],
+     [r"\p{N}",
+      r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)"]),
+    (["jais-2"],
+     [r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s{512}(?!\S)|\s{256}(?!\S)|\s{128}(?!\S)|"
+      r"\s{64}(?!\S)|\s{32}(?!\S)|\s{16}(?!\S)|\s{8}(?!\S)|\s{4}(?!\S)|\s{1,2}(?!\S)|\s{1}"]),
+    (["qwen2", "deepseek-r1-qwen", "kormo", "f2llmv2", "stablelm2", "megrez", "hunyuan", "grok-2", "solar-open"],
+     [r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"]),
+    (["qwen35"],
+     [r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"]),
+    (["poro-chat", "bloom", "gpt3-finnish"],
+     [r" ?[^(\s|.,!?\u2026\u3002\uff0c\u3001\u0964\u06d4\u060c)]+"]),
+    (["viking"],
+     [r" ?[^(\s|.,!?\u2026\u3002\uff0c\u3001\u0964\u06d4\u060c)]+",
+      r"\p{N}"]),
+    (["tekken"],
+     [r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{L"
+      r"o}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"]),
+    (["exaone-moe"],
+     [r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]?|\s*[\r\n]|\s+(?!\S)|\s+"]),
+    (["chameleon"],
+     [r"<sentinel:[0-9]+>",
+      r"(IMGIMG)((A|B|C|D|E|F|G|H|I){1,4})Z",
+      r"([\t\n]|    |  )",
+      r"\p{N}",
+      r"[\p{P}!-/:-@\[-`{-~]",
+      r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)"]),
+    (["gpt-4o", "llama4", "kanana2", "talkie", "granite-embed-multi-97m", "minimax-m2"],
+     [r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}"
+      r"\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"]),
+    (["tiny_aya", "cohere2moe"],
+     [r"\d{1,3}(?=(?:\d{3})*\b)",
+      r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}"
+      r"\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"]),
+    (["superbpe"],
+     [r"\p{N}+",
+      r"(?=(\d{3})+(?!\d))"]),
+    (["bailingmoe", "bailingmoe2", "llada-moe"],
+     [r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"]),
+    (["seed-coder"],
+     [r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1}| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+"]),
+    (["kimi-k2"],
+     [r"[\p{Han}]+|[^\r\n\p{L}\p{N}]?(?:(?!\p{Han})[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}])*(?:(?!\p{Han})[\p{Ll}\p{Lm}\p{Lo}\p{M}])+(?i:'s|'t|'re|'ve|'m|'ll|'d"
+      r")?|[^\r\n\p{L}\p{N}]?(?:(?!\p{Han})[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}])+(?:(?!\p{Han})[\p{Ll}\p{Lm}\p{Lo}\p{M}])*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}"
+      r"{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"]),
+    (["ufakzeka"],
+     [r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"]),
+    (["afmoe"],
+     [r"\p{N}{1,3}(?=(?:\p{N}{3})*(?!\p{N}))",
+      r"[\u4e00-\u9fff\u3400-\u4dbf\u8c48-\ufaff\u3040-\u309f\u30a0-\u30ff\uff65-\uff9f\u2f00-\u2fdf\u0e40-\u0e7f\u0e80-\u0eff\u1780-\u17ff\u1000-\u109f"
+      r"\uaa60-\uaa7f\ua9e0-\ua9ff\uac00-\ud7af\u1100-\u11ff]+",
+      r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"""]),
+    (["laguna"],
+     [r"[^\n]+|[\n]+",
+      r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"]),
+]
+
+
+def split(patterns, text):
+    """The lengths of the pieces into which one pattern after the other cuts."""
+    pieces = [text]
+    for pattern in patterns:
+        cut = []
+        for piece in pieces:
+            done = 0
+            for match in regex.finditer(pattern, piece):
+                cut += [piece[done:match.start()], match.group()]
+                done = match.end()
+            cut.append(piece[done:])
+        pieces = [piece for piece in cut if piece]
+    assert "".join(pieces) == text
+    return [len(piece) for piece in pieces]
+
+
+def pre_tokenizers_by_name():
+    rng = random.Random("pre-tokenizers")
+    # What is not assigned in one version of Unicode is in the next.
+    assigned = lambda text: "".join(c for c in text if unicodedata.category(c) != "Cn")
+    parts = ["IMGIMGABCZ", "<sentinel:12>", "１２３", "1234567", "12345_", "123456a", "½1234", "'ſ", "'S", "ªB", "ǅA", "aA", "éÉ", " \n ", "\u3000", "\t",
+             " ", "    ", "\r\n", "\x85", "日本", "かな", "ㄅㄆ", "한글", "！？", "「", "ไทย", "က", "\u0301", "ʰ", "/", "//\n", "$", "+", "...", "_", "٣٤", "Ⅷ", "²"]
+    texts = [assigned(text) for text in TEXTS + [letters(rng) for _ in range(20)]]
+    texts += ["".join(rng.choice(parts) for _ in range(rng.randrange(2, 12))) for _ in range(60)] + [" " * 1023 + "x", "\t" * 700]
+    texts = [text for text in texts if text]
+    rules = [{"names": names, "lengths": [split(patterns, text) for text in texts]} for names, patterns in PRE_TOKENIZERS]
+    (OUT / "pre-tokenizers.json").write_text(json.dumps({"texts": texts, "rules": rules}, separators=(",", ":")) + "\n")
+
+
+pre_tokenizers_by_name()
 gpt2()
 llama3()
 byte_level_families()
