@@ -203,6 +203,22 @@ typedef struct engine_model_info {
     const char *file_type;
 } engine_model_info;
 
+/// Memory that a model and its caches will take, in bytes. Set struct_size and call engine_estimate_memory().
+typedef struct engine_memory_estimate {
+    /// sizeof(engine_memory_estimate), set by the caller.
+    uint32_t struct_size;
+    /// 0.
+    uint32_t reserved;
+    /// Weights that stay in the mapped files: the system may drop their pages and read them again.
+    uint64_t weights_mapped;
+    /// Weights in memory of the process: converted ones, norms and biases, and everything with ENGINE_MAPPING_COPY.
+    uint64_t weights_packed;
+    /// What each cache (ENGINE_KV_F32; half of it for the 16-bit types) grows by for 1000 tokens.
+    uint64_t cache_per_1000_tokens;
+    /// What each cache needs at most beside that, however long it gets, for layers that see only a window of the last tokens.
+    uint64_t cache_windows;
+} engine_memory_estimate;
+
 /// How to make a cache. Make one with engine_cache_options_init(), then set what should differ from the default.
 typedef struct engine_cache_options {
     /// sizeof(engine_cache_options); engine_cache_options_init() sets it.
@@ -341,6 +357,39 @@ bool engine_model_is_end(const struct engine_model *model,
 
 /// The token that begins a text: what to feed when there is no prompt. ENGINE_ERR_NOT_FOUND if the model has none.
 engine_status engine_model_bos(const struct engine_model *model, uint32_t *token);
+
+/// Tells what engine_load_model() with the same path and options would take, and caches of that model, from the files' headers
+/// alone. The activations of a step, a few megabytes a cache, are not counted. *estimate: struct_size is set by the caller.
+///
+/// Errors: as engine_load_model(), as far as the headers tell.
+engine_status engine_estimate_memory(const char *path,
+                                     const struct engine_load_options *options,
+                                     struct engine_memory_estimate *estimate);
+
+/// The value of one key of a GGUF file's metadata, or of a directory's config.json, as text: a text as it is, a number or a truth
+/// value as JSON has it, a list as JSON. key: NUL-terminated, such as "general.name" or "llama.rope.freq_base"; a key inside an object
+/// of config.json has the object's name and a dot before it, such as "rope_parameters.rope_theta".
+///
+/// text, text_len as for engine_model_detokenize().
+///
+/// Errors: ENGINE_ERR_NOT_FOUND if there is no such key; ENGINE_ERR_BUFFER_TOO_SMALL.
+engine_status engine_model_metadata(const struct engine_model *model,
+                                    const char *key,
+                                    char *text,
+                                    size_t *text_len);
+
+/// How many keys engine_model_metadata() knows. 0 for NULL.
+size_t engine_model_metadata_count(const struct engine_model *model);
+
+/// The key with the number `index`, from 0, in alphabetic order.
+///
+/// text, text_len as for engine_model_detokenize().
+///
+/// Errors: ENGINE_ERR_BAD_ARGUMENT if index is not less than engine_model_metadata_count(); ENGINE_ERR_BUFFER_TOO_SMALL.
+engine_status engine_model_metadata_key(const struct engine_model *model,
+                                        size_t index,
+                                        char *text,
+                                        size_t *text_len);
 
 /// A new, empty sequence of `model`. options: NULL means defaults. *cache: the new cache, to be freed with
 /// engine_cache_free(); NULL after a failure. It keeps the model alive.
