@@ -172,9 +172,9 @@ impl Pool {
 
     /// Cuts `y` (`[rows, row_len]`) into runs of `chunk` rows and calls `f(scratch, first_row, part)` for each; otherwise as
     /// [`Pool::for_each`].
-    pub fn for_each_rows<S: Send, F>(&self, scratch: &mut [S], y: &mut [f32], row_len: usize, chunk: usize, f: F)
+    pub fn for_each_rows<S: Send, T: Send, F>(&self, scratch: &mut [S], y: &mut [T], row_len: usize, chunk: usize, f: F)
     where
-        F: Fn(&mut S, usize, &mut [f32]) + Sync,
+        F: Fn(&mut S, usize, &mut [T]) + Sync,
     {
         let (chunk, row_len) = (chunk.max(1), row_len.max(1));
         let rows = y.len() / row_len;

@@ -30,6 +30,7 @@ use crate::threads::ColumnsMut;
 use float::{Floats, Matmul, Pack, Product};
 pub use isa::Isa;
 use quant::Quants;
+pub use quant::activations::Activations;
 
 /// How a weight matrix lies in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +84,9 @@ pub struct Kernels {
     in_out: Floats<Matmul>,
     unpack: Floats<Unpack>,
     unpack_quant: Quants<Unpack>,
+    /// Products with a quantised [`Layout::OutIn`] matrix.
+    products: Quants<quant::Matmul>,
+    quantise: quant::Quantise,
     pack: Floats<Pack>,
     rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
     layer_norm: LayerNorm,
@@ -129,6 +133,29 @@ impl Kernels {
         };
         // SAFETY: `select` saw the features; `check` saw that weights, x and out have the sizes the product says.
         unsafe { kernel(&product, out) }
+    }
+
+    /// Activations in the form that [`Kernels::matmul_quantised`] takes: `x: [n_tokens, n_in]` into
+    /// `out: [n_tokens, n_in.div_ceil(Activations::BLOCK)]`.
+    pub fn quantise(&self, x: &[f32], n_in: usize, out: &mut [Activations]) {
+        let blocks = n_in.div_ceil(Activations::BLOCK);
+        assert!(n_in > 0 && x.len().is_multiple_of(n_in) && out.len() == x.len() / n_in * blocks);
+        for (x, out) in x.chunks_exact(n_in).zip(out.chunks_exact_mut(blocks)) {
+            // SAFETY: `select` saw the features.
+            unsafe { (self.quantise)(x, out) }
+        }
+    }
+
+    /// The product with a quantised [`Layout::OutIn`] matrix: as [`Kernels::matmul`], with `x` from [`Kernels::quantise`]. The
+    /// same bits on every instruction set.
+    pub fn matmul_quantised(&self, w: Matrix<'_>, first: usize, x: &[Activations], out: &mut ColumnsMut<'_>) {
+        let Matrix { dtype: DType::Quant(quant), layout: Layout::OutIn, n_out, n_in, data } = w else {
+            panic!("a quantised product with a matrix of {}, {:?}", w.dtype.name(), w.layout)
+        };
+        let product = quant::Product { w: data, n_out, n_in, first, x };
+        product.check(quant, out);
+        // SAFETY: `select` saw the features; `check` saw that weights, x and out have the sizes the product says.
+        unsafe { self.products.of(quant)(&product, out) }
     }
 
     /// Elements `first..first + out.len()` of `data` (an array of `dtype`) as f32: whole blocks.

@@ -1,14 +1,16 @@
 //! The tables: for each instruction set, the generic kernels compiled with its features.
 
+use super::quant::Quants;
 use super::{Isa, Kernels, float, quant, vector};
 
-/// The table of the instruction set that has `$features`, with vectors of type `$simd`. Each function here is the one that
+/// The table of the instruction set that has `$features`, with vectors of type `$simd` and these quantised products. Each function here is the one that
 /// carries the features; all that it calls is inlined into it.
 #[cfg(target_arch = "x86_64")]
 macro_rules! table {
-    ($isa:expr, $simd:path, $features:literal) => {{
+    ($isa:expr, $simd:path, $products:expr, $features:literal) => {{
         use crate::kernels::Kernels;
         use crate::kernels::float::{Element, Floats, Product, convert, in_out, out_in};
+        use crate::kernels::quant::activations::{self, Activations};
         use crate::kernels::quant::{Format, for_each_format};
         use crate::kernels::vector::{math, norm};
         use crate::threads::ColumnsMut;
@@ -32,6 +34,10 @@ macro_rules! table {
         #[target_feature(enable = $features)]
         fn unpack_quant<F: Format>(data: &[u8], out: &mut [f32]) {
             quant::unpack::<F>(data, out)
+        }
+        #[target_feature(enable = $features)]
+        fn quantise(x: &[f32], out: &mut [Activations]) {
+            activations::quantise(x, out)
         }
         #[target_feature(enable = $features)]
         fn pack<E: Element>(src: &[f32], dst: &mut [u8]) {
@@ -80,6 +86,8 @@ macro_rules! table {
             in_out: Floats { f32: matmul_in_out::<f32>, f16: matmul_in_out::<f16>, bf16: matmul_in_out::<bf16> },
             unpack: Floats { f32: unpack::<f32>, f16: unpack::<f16>, bf16: unpack::<bf16> },
             unpack_quant: for_each_format!(unpack_quant),
+            products: $products,
+            quantise,
             pack: Floats { f32: pack::<f32>, f16: pack::<f16>, bf16: pack::<bf16> },
             rms_norm,
             layer_norm,
@@ -99,6 +107,23 @@ macro_rules! table {
     }};
 }
 
+/// Quantised products compiled with `$features`, by vectors of type `$ints`.
+#[cfg(target_arch = "x86_64")]
+macro_rules! products {
+    ($ints:path, $features:literal) => {{
+        use crate::kernels::quant::{Format, Product, for_each_format, product};
+        use crate::threads::ColumnsMut;
+        use $ints as Vectors;
+
+        #[target_feature(enable = $features)]
+        fn matmul<F: Format>(p: &Product<'_>, out: &mut ColumnsMut<'_>) {
+            // SAFETY: `Kernels` calls its products after `check`.
+            unsafe { product::matmul::<_, F>(Vectors::new(), p, out) }
+        }
+        for_each_format!(matmul)
+    }};
+}
+
 /// Plain Rust, on any CPU.
 static SCALAR: Kernels = Kernels {
     isa: Isa::Scalar,
@@ -106,6 +131,8 @@ static SCALAR: Kernels = Kernels {
     in_out: float::scalar::IN_OUT,
     unpack: float::scalar::UNPACK,
     unpack_quant: quant::UNPACK,
+    products: quant::PRODUCTS,
+    quantise: quant::activations::quantise,
     pack: float::scalar::PACK,
     rms_norm: vector::scalar::rms_norm,
     layer_norm: vector::scalar::layer_norm,
@@ -124,13 +151,24 @@ static SCALAR: Kernels = Kernels {
 };
 
 #[cfg(target_arch = "x86_64")]
-static AVX2: Kernels = table!(Isa::Avx2, super::simd::avx2::Avx2, "avx2,fma,f16c");
+static AVX2: Kernels = table!(Isa::Avx2, super::simd::avx2::Avx2, AVX2_PRODUCTS, "avx2,fma,f16c");
 #[cfg(target_arch = "x86_64")]
-static AVX512: Kernels = table!(Isa::Avx512, super::simd::avx512::Avx512, "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq");
+const AVX2_PRODUCTS: Quants<quant::Matmul> = products!(super::quant::ints::avx2::Avx2, "avx2,fma,f16c");
+#[cfg(target_arch = "x86_64")]
+static AVX512: Kernels = AVX512_TABLE;
+#[cfg(target_arch = "x86_64")]
+const AVX512_TABLE: Kernels =
+    table!(Isa::Avx512, super::simd::avx512::Avx512, AVX2_PRODUCTS, "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq");
+/// AVX-512 with VNNI, which all but the first CPUs with AVX-512 have.
+#[cfg(target_arch = "x86_64")]
+static AVX512_VNNI: Kernels = Kernels {
+    products: products!(super::quant::ints::avx2::Vnni, "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni"),
+    ..AVX512_TABLE
+};
 
 /// The generic kernels at the width of AVX-512, whatever the CPU has.
 #[cfg(all(test, target_arch = "x86_64"))]
-pub(super) static EMULATED: Kernels = table!(Isa::Avx512, super::simd::emulated::Emulated, "sse2");
+pub(super) static EMULATED: Kernels = table!(Isa::Avx512, super::simd::emulated::Emulated, quant::PRODUCTS, "sse2");
 
 /// The table of `isa`, which this CPU must have.
 pub(super) fn of(isa: Isa) -> &'static Kernels {
@@ -138,6 +176,8 @@ pub(super) fn of(isa: Isa) -> &'static Kernels {
     match isa {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => &AVX2,
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 if is_x86_feature_detected!("avx512vnni") => &AVX512_VNNI,
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => &AVX512,
         _ => &SCALAR,

@@ -78,7 +78,7 @@ impl Scratch {
             worker.reserve(panel, spec.hidden_size.max(qkv))?;
             heads.reserve(worker, n_tokens)?;
         }
-        Ok(())
+        self.workers[0].reserve_quantised(n_tokens * model.quantised_len)
     }
 }
 

@@ -31,8 +31,7 @@ impl Weights {
     /// The type in which a matrix of `dtype` is held.
     pub(super) fn of(self, dtype: DType) -> DType {
         match (self, dtype) {
-            (Weights::Keep, DType::Float(_)) => dtype,
-            (Weights::Keep, DType::Quant(_)) => DType::F32, // until there are products with them
+            (Weights::Keep, _) => dtype,
             (Weights::F32, _) => DType::F32,
             (Weights::Bf16, _) => DType::BF16,
         }
@@ -103,6 +102,7 @@ pub(super) fn load(path: &Path, options: LoadOptions<'_>) -> Result<Arc<Model>> 
         isa: kernels.isa().name(),
     };
     let panel_len = linears().map(Linear::panel_len).max().unwrap_or(0);
+    let quantised_len = linears().map(Linear::quantised_len).max().unwrap_or(0);
     let tokenizer = OnceCell::new();
     Ok(Arc::new(Model {
         spec,
@@ -117,6 +117,7 @@ pub(super) fn load(path: &Path, options: LoadOptions<'_>) -> Result<Arc<Model>> 
         head,
         info,
         panel_len,
+        quantised_len,
         source,
         tokenizer,
     }))
@@ -258,6 +259,10 @@ impl Loader<'_, '_> {
             Layout::InOut => self.check_shape(&name, &weight, &[n_in, n_out])?,
         }
         let weight = self.convert(&name, weight)?;
+        if let (Layout::InOut, DType::Quant(_)) = (layout, weight.dtype) {
+            let message = format!("tensor {name} is of type {} with a column to an output", weight.dtype.name());
+            return Err(self.error(ErrorKind::Unsupported, message));
+        }
         let name = format!("{stem}.bias");
         let bias = match bias {
             Bias::No => None,

@@ -118,6 +118,8 @@ pub struct Model {
     info: Info,
     /// The longest weight panel that prefill unpacks, in elements.
     panel_len: usize,
+    /// Blocks of 8-bit activations that a token needs at most.
+    quantised_len: usize,
     /// What it was loaded from; its tensors have gone to the layers.
     source: Checkpoint,
     tokenizer: OnceCell<Tokenizer>,

@@ -1,10 +1,13 @@
 //! y = x · Wᵀ + b.
+//!
+//! Quantised matrices are multiplied with the input rounded to 8 bits, on both paths by the same kernel: their outputs have the
+//! same bits however a prompt is cut into calls.
 #![forbid(unsafe_code)]
 
 use super::{Ctx, Path};
 use crate::blas;
 use crate::format::{DType, Tensor};
-use crate::kernels::{Kernels, Layout, Matrix, bytes_of};
+use crate::kernels::{Activations, Kernels, Layout, Matrix, bytes_of};
 use crate::threads::ColumnsMut;
 use std::ops::Range;
 
@@ -14,6 +17,9 @@ const FEW_CHUNK: usize = 64;
 
 /// Outputs that one task computes on the prefill path. Fixed, so that BLAS sees the same calls whatever the number of threads.
 const MANY_CHUNK: usize = 256;
+
+/// Elements of the input that one thread rounds to 8 bits in the time that a parallel region takes to begin and end.
+const QUANTISE_ALONE: usize = 1 << 13;
 
 /// A projection: one matrix of the file, and its bias.
 pub struct Linear {
@@ -61,7 +67,14 @@ impl Linear {
     }
     /// Elements of a worker's weight panel that [`linear`] needs for this matrix.
     pub fn panel_len(&self) -> usize {
-        if self.sgemm_in_place() { 0 } else { MANY_CHUNK.min(self.n_out) * self.n_in }
+        if self.sgemm_in_place() || self.is_quantised() { 0 } else { MANY_CHUNK.min(self.n_out) * self.n_in }
+    }
+    /// Blocks of 8-bit activations that [`linear`] needs for each token.
+    pub fn quantised_len(&self) -> usize {
+        if self.is_quantised() { self.n_in.div_ceil(Activations::BLOCK) } else { 0 }
+    }
+    fn is_quantised(&self) -> bool {
+        matches!(self.weight.dtype, DType::Quant(_))
     }
     /// Whether BLAS can read the matrix where it lies.
     fn sgemm_in_place(&self) -> bool {
@@ -70,15 +83,17 @@ impl Linear {
 }
 
 /// Several projections of the same `x: [n_tokens, n_in]`, their outputs side by side in `y: [n_tokens, Σ n_out]`, in one
-/// parallel region.
+/// parallel region (and one before it, if the input of many tokens is rounded to 8 bits).
 pub fn linear(ctx: &mut Ctx<'_>, parts: &[Linear], x: &[f32], n_tokens: usize, y: &mut [f32]) {
     let n_in = parts.first().map_or(0, Linear::n_in);
     let n_out = parts.iter().map(Linear::n_out).sum();
     assert!(parts.iter().all(|p| p.n_in == n_in));
     let (x, y) = (&x[..n_tokens * n_in], &mut y[..n_tokens * n_out]);
+    let blocks = n_tokens * parts.iter().map(Linear::quantised_len).max().unwrap_or(0);
+    let quantised = quantise(ctx, x, n_in, blocks);
     let kernels = ctx.kernels;
     let by_blas = ctx.path == Path::Many && blas::available();
-    let chunk = if by_blas { MANY_CHUNK } else { FEW_CHUNK };
+    let chunk = if by_blas && !parts.iter().all(Linear::is_quantised) { MANY_CHUNK } else { FEW_CHUNK };
     ctx.pool.for_each_columns(ctx.workers, y, n_tokens, n_out, chunk, |worker, mut columns| {
         let mut start = 0; // first column of the part
         for part in parts {
@@ -87,7 +102,9 @@ pub fn linear(ctx: &mut Ctx<'_>, parts: &[Linear], x: &[f32], n_tokens: usize, y
             if cols.start < cols.end {
                 let first = cols.start - start;
                 let mut out = columns.sub(cols);
-                if !(by_blas && part.sgemm(kernels, first, x, &mut worker.panel, &mut out)) {
+                if part.is_quantised() {
+                    kernels.matmul_quantised(part.matrix(), first, &quantised[..blocks], &mut out);
+                } else if !(by_blas && part.sgemm(kernels, first, x, &mut worker.panel, &mut out)) {
                     kernels.matmul(part.matrix(), first, x, &mut out);
                 }
                 part.add_bias(first, &mut out);
@@ -95,6 +112,28 @@ pub fn linear(ctx: &mut Ctx<'_>, parts: &[Linear], x: &[f32], n_tokens: usize, y
             start += part.n_out;
         }
     });
+    if blocks > 0 {
+        ctx.workers[0].quantised = quantised;
+    }
+}
+
+/// The rows of `x: [n_tokens, n_in]` in 8 bits, in the first worker's scratch, which is taken out of it; nothing if `blocks`, the
+/// number of blocks, is 0.
+fn quantise(ctx: &mut Ctx<'_>, x: &[f32], n_in: usize, blocks: usize) -> Vec<Activations> {
+    if blocks == 0 {
+        return Vec::new();
+    }
+    let kernels = ctx.kernels;
+    let mut quantised = std::mem::take(&mut ctx.workers[0].quantised);
+    if x.len() < QUANTISE_ALONE {
+        kernels.quantise(x, n_in, &mut quantised[..blocks]);
+    } else {
+        let row_len = n_in.div_ceil(Activations::BLOCK);
+        ctx.pool.for_each_rows(ctx.workers, &mut quantised[..blocks], row_len, 4, |_, first, rows| {
+            kernels.quantise(&x[first * n_in..][..rows.len() / row_len * n_in], n_in, rows);
+        });
+    }
+    quantised
 }
 
 impl Linear {

@@ -9,7 +9,7 @@ pub mod linear;
 pub mod rope;
 
 use crate::error::{Error, Result};
-use crate::kernels::Kernels;
+use crate::kernels::{Activations, Kernels};
 use crate::threads::Pool;
 
 /// Up to this many tokens in one call of step take the few-token path, more take the prefill path. Within each path an
@@ -41,6 +41,8 @@ pub struct Worker {
     attention: attention::Scratch,
     /// One row: the input of a norm whose output takes its place.
     row: Vec<f32>,
+    /// The first worker's: a linear's input in 8 bits, for all of them.
+    quantised: Vec<Activations>,
 }
 
 impl Worker {
@@ -49,13 +51,22 @@ impl Worker {
         grow(&mut self.panel, panel, "weight panel")?;
         grow(&mut self.row, row, "row scratch")
     }
+
+    /// Makes room for so many blocks of 8-bit activations.
+    pub fn reserve_quantised(&mut self, blocks: usize) -> Result<()> {
+        lengthen(&mut self.quantised, blocks, Activations::ZERO, "activations in 8 bits")
+    }
 }
 
 /// Lengthens `v` to at least `len`; fallible, never shrinks.
 pub fn grow(v: &mut Vec<f32>, len: usize, what: &str) -> Result<()> {
+    lengthen(v, len, 0.0, what)
+}
+
+fn lengthen<T: Clone>(v: &mut Vec<T>, len: usize, fill: T, what: &str) -> Result<()> {
     if let Some(more) = len.checked_sub(v.len()) {
-        v.try_reserve_exact(more).map_err(|_| Error::out_of_memory(what, len.saturating_mul(size_of::<f32>())))?;
-        v.resize(len, 0.0);
+        v.try_reserve_exact(more).map_err(|_| Error::out_of_memory(what, len.saturating_mul(size_of::<T>())))?;
+        v.resize(len, fill);
     }
     Ok(())
 }

@@ -13,9 +13,10 @@
 //!
 //! Bits lie so that one vector of bytes gives several vectors of consecutive elements: 32 bytes of nibbles are 32 elements
 //! below and the next 32 above, 32 bytes of 2-bit fields are 4 × 32 elements; each `unpack` says it in code.
-#![forbid(unsafe_code)]
 
 use super::by_32::IQ4;
+use super::ints::Ints;
+use super::product::{Scales, Tokens, add_by_256};
 use super::{Format, f16_at};
 use crate::format::Quant;
 
@@ -35,6 +36,87 @@ fn q3_scales(bytes: &[u8]) -> [u8; 16] {
     std::array::from_fn(|s| bytes[s % 8] >> (s / 8 * 4) & 15 | (bytes[8 + s % 4] >> (s / 4 * 2) & 3) << 4)
 }
 
+/// The scales and mins of [`scales_and_mins`], a byte each.
+#[inline(always)]
+fn packed_scales_and_mins([a, b, c]: [u32; 3]) -> (u64, u64) {
+    const SIX: u32 = 0x3f3f_3f3f;
+    const FOUR: u32 = 0x0f0f_0f0f;
+    const TWO: u32 = 0x3030_3030;
+    let join = |first: u32, last: u32| u64::from(first) | u64::from(last) << 32;
+    (join(a & SIX, c & FOUR | a >> 2 & TWO), join(b & SIX, c >> 4 & FOUR | b >> 2 & TWO))
+}
+
+/// The 8 scales of IQ4_XS, 0..64, a byte each: nibbles from the least significant of `low` on, and pairs of bits likewise.
+#[inline(always)]
+fn iq4_scales(high: u16, low: u32) -> u64 {
+    let low = u64::from(low);
+    let low = (low | low << 16) & 0x0000_ffff_0000_ffff;
+    let low = (low | low << 8) & 0x00ff_00ff_00ff_00ff;
+    let low = (low | low << 4) & LOW_NIBBLES;
+    let high = u64::from(high);
+    let high = (high | high << 24) & 0x0000_00ff_0000_00ff;
+    let high = (high | high << 12) & 0x000f_000f_000f_000f;
+    let high = (high | high << 6) & 0x0303_0303_0303_0303;
+    low | high << 4
+}
+
+const LOW_NIBBLES: u64 = 0x0f0f_0f0f_0f0f_0f0f;
+
+/// # Safety
+/// 16 bytes lie at `p`.
+#[inline(always)]
+unsafe fn u64s(p: *const u8) -> [u64; 2] {
+    // SAFETY: the caller's word.
+    unsafe { p.cast::<[u64; 2]>().read_unaligned() }.map(u64::from_le)
+}
+
+/// # Safety
+/// 2 bytes lie at `p`.
+#[inline(always)]
+unsafe fn half(p: *const u8) -> f32 {
+    // SAFETY: the caller's word.
+    f16_at(&unsafe { p.cast::<[u8; 2]>().read_unaligned() }, 0)
+}
+
+/// 256 elements of 4 bits: of each 32 bytes the lower ones, then the upper.
+///
+/// # Safety
+/// 128 bytes lie at `p`.
+#[inline(always)]
+unsafe fn nibbles<S: Ints>(s: S, p: *const u8) -> [S::B; 8] {
+    // SAFETY: the caller's word.
+    let bytes: [S::B; 4] = std::array::from_fn(|i| unsafe { s.load(p.add(32 * i)) });
+    std::array::from_fn(|v| if v % 2 == 0 { s.right::<0>(bytes[v / 2], 15) } else { s.right::<4>(bytes[v / 2], 15) })
+}
+
+/// 256 elements of 2 bits: of each 32 bytes the lowest ones, and so on up.
+///
+/// # Safety
+/// 64 bytes lie at `p`.
+#[inline(always)]
+unsafe fn two_bits<S: Ints>(s: S, p: *const u8) -> [S::B; 8] {
+    // SAFETY: the caller's word.
+    let bytes: [S::B; 2] = std::array::from_fn(|i| unsafe { s.load(p.add(32 * i)) });
+    std::array::from_fn(|v| match v % 4 {
+        0 => s.right::<0>(bytes[v / 4], 3),
+        1 => s.right::<2>(bytes[v / 4], 3),
+        2 => s.right::<4>(bytes[v / 4], 3),
+        _ => s.right::<6>(bytes[v / 4], 3),
+    })
+}
+
+/// The scales of a block of Q4_K or Q5_K.
+///
+/// # Safety
+/// The block's first 16 bytes lie at `p`.
+#[inline(always)]
+unsafe fn eight_scales<S: Ints>(s: S, p: *const u8) -> Scales<S> {
+    // SAFETY: the caller's word.
+    let (d, e, packed) = unsafe { (half(p), half(p.add(2)), p.add(4).cast::<[u32; 3]>().read_unaligned()) };
+    let (scales, mins) = packed_scales_and_mins(packed.map(u32::from_le));
+    Scales { d, scales: s.widen_twice(scales), e, mins: Some(s.widen_twice(mins)) }
+}
+
 pub(in crate::kernels) struct Q2K;
 impl Format for Q2K {
     const TYPE: Quant = Quant::Q2K;
@@ -49,6 +131,20 @@ impl Format for Q2K {
             for (y, q) in out.iter_mut().zip(qs) {
                 *y = d * f32::from(q >> (s / 2 % 4 * 2) & 3) - m;
             }
+        }
+    }
+    #[inline(always)]
+    unsafe fn add_products<S: Ints, const T: usize>(s: S, p: *const u8, x: Tokens, sums: &mut [S::F; T]) {
+        // SAFETY: the caller's word.
+        unsafe {
+            let (scales, w) = (u64s(p), two_bits(s, p.add(16)));
+            let scales = Scales {
+                d: half(p.add(80)),
+                scales: s.widen_split(scales.map(|n| n & LOW_NIBBLES)),
+                e: half(p.add(82)),
+                mins: Some(s.widen_split(scales.map(|n| n >> 4 & LOW_NIBBLES))),
+            };
+            add_by_256::<S, false, T>(s, w, scales, x, sums)
         }
     }
 }
@@ -68,6 +164,28 @@ impl Format for Q3K {
             }
         }
     }
+    #[inline(always)]
+    unsafe fn add_products<S: Ints, const T: usize>(s: S, p: *const u8, x: Tokens, sums: &mut [S::F; T]) {
+        // SAFETY: the caller's word.
+        unsafe {
+            let (high, low) = (s.load(p), two_bits(s, p.add(32)));
+            let high = [
+                s.left::<2>(high, 4),
+                s.left::<1>(high, 4),
+                s.right::<0>(high, 4),
+                s.right::<1>(high, 4),
+                s.right::<2>(high, 4),
+                s.right::<3>(high, 4),
+                s.right::<4>(high, 4),
+                s.right::<5>(high, 4),
+            ];
+            let w = std::array::from_fn(|v| s.or(low[v], high[v]));
+            let scales = q3_scales(&p.add(96).cast::<[u8; 12]>().read_unaligned());
+            let scales = s.sub_w(s.widen_split(u64s(scales.as_ptr())), s.splat_w(32));
+            let d = half(p.add(108));
+            add_by_256::<S, false, T>(s, w, Scales { d, scales, e: d * 4.0, mins: Some(scales) }, x, sums)
+        }
+    }
 }
 
 pub(in crate::kernels) struct Q4K;
@@ -81,6 +199,14 @@ impl Format for Q4K {
             for (y, q) in out.iter_mut().zip(&qs[s / 2 * 32..]) {
                 *y = d * f32::from(q >> (s % 2 * 4) & 15) - m;
             }
+        }
+    }
+    #[inline(always)]
+    unsafe fn add_products<S: Ints, const T: usize>(s: S, p: *const u8, x: Tokens, sums: &mut [S::F; T]) {
+        // SAFETY: the caller's word.
+        unsafe {
+            let w = nibbles(s, p.add(16));
+            add_by_256::<S, false, T>(s, w, eight_scales(s, p), x, sums)
         }
     }
 }
@@ -97,6 +223,25 @@ impl Format for Q5K {
             for ((y, q), high) in out.iter_mut().zip(&qs[s / 2 * 32..]).zip(high) {
                 *y = d * f32::from(q >> (s % 2 * 4) & 15 | (high >> s & 1) << 4) - m;
             }
+        }
+    }
+    #[inline(always)]
+    unsafe fn add_products<S: Ints, const T: usize>(s: S, p: *const u8, x: Tokens, sums: &mut [S::F; T]) {
+        // SAFETY: the caller's word.
+        unsafe {
+            let (high, low) = (s.load(p.add(16)), nibbles(s, p.add(48)));
+            let high = [
+                s.left::<4>(high, 16),
+                s.left::<3>(high, 16),
+                s.left::<2>(high, 16),
+                s.left::<1>(high, 16),
+                s.right::<0>(high, 16),
+                s.right::<1>(high, 16),
+                s.right::<2>(high, 16),
+                s.right::<3>(high, 16),
+            ];
+            let w = std::array::from_fn(|v| s.or(low[v], high[v]));
+            add_by_256::<S, false, T>(s, w, eight_scales(s, p), x, sums)
         }
     }
 }
@@ -117,6 +262,26 @@ impl Format for Q6K {
             }
         }
     }
+    #[inline(always)]
+    unsafe fn add_products<S: Ints, const T: usize>(s: S, p: *const u8, x: Tokens, sums: &mut [S::F; T]) {
+        // SAFETY: the caller's word.
+        unsafe {
+            let [a, b, c, d] = [0, 32, 64, 96].map(|at| s.load(p.add(at)));
+            let [e, f] = [128, 160].map(|at| s.load(p.add(at)));
+            let w = [
+                s.or(s.right::<0>(a, 15), s.left::<4>(e, 48)),
+                s.or(s.right::<0>(b, 15), s.left::<2>(e, 48)),
+                s.or(s.right::<4>(a, 15), s.right::<0>(e, 48)),
+                s.or(s.right::<4>(b, 15), s.right::<2>(e, 48)),
+                s.or(s.right::<0>(c, 15), s.left::<4>(f, 48)),
+                s.or(s.right::<0>(d, 15), s.left::<2>(f, 48)),
+                s.or(s.right::<4>(c, 15), s.right::<0>(f, 48)),
+                s.or(s.right::<4>(d, 15), s.right::<2>(f, 48)),
+            ];
+            let (scales, d) = (s.widen_split(u64s(p.add(192))), half(p.add(208)));
+            add_by_256::<S, false, T>(s, w, Scales { d, scales, e: d * 32.0, mins: Some(scales) }, x, sums)
+        }
+    }
 }
 
 pub(in crate::kernels) struct Iq4Xs;
@@ -135,6 +300,17 @@ impl Format for Iq4Xs {
             }
         }
     }
+    #[inline(always)]
+    unsafe fn add_products<S: Ints, const T: usize>(s: S, p: *const u8, x: Tokens, sums: &mut [S::F; T]) {
+        // SAFETY: the caller's word.
+        unsafe {
+            let w = std::array::from_fn(|v| s.lookup(&IQ4, s.load_nibbles(p.add(8 + 16 * v))));
+            let high = p.add(2).cast::<u16>().read_unaligned();
+            let low = p.add(4).cast::<u32>().read_unaligned();
+            let scales = s.sub_w(s.widen_twice(iq4_scales(u16::from_le(high), u32::from_le(low))), s.splat_w(32));
+            add_by_256::<S, true, T>(s, w, Scales { d: half(p), scales, e: 0.0, mins: None }, x, sums)
+        }
+    }
 }
 
 /// The digit of place `3^n` (n = 0 is the first) of a byte that holds five digits as the fraction `Σ digit[n]·3^(4−n) / 243`,
@@ -145,20 +321,36 @@ fn digit(byte: u8, n: usize) -> u8 {
     ((u16::from(byte.wrapping_mul(POWERS[n])) * 3) >> 8) as u8
 }
 
+/// Digit n of 32 bytes, for each n, then of 16 bytes; four digits of the last 4.
+#[inline(always)]
+fn ternary_digits<Y>(block: &[u8], mut out: impl Iterator<Item = Y>, put: impl Fn(Y, u8)) {
+    for (bytes, digits) in [(&block[..32], 5), (&block[32..48], 5), (&block[48..52], 4)] {
+        for n in 0..digits {
+            for (byte, y) in bytes.iter().zip(&mut out) {
+                put(y, digit(*byte, n));
+            }
+        }
+    }
+}
+
 pub(in crate::kernels) struct Tq1_0;
 impl Format for Tq1_0 {
     const TYPE: Quant = Quant::Tq1_0;
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut [f32]) {
         let d = f16_at(block, 52);
-        // Digit n of 32 bytes, for each n, then of 16 bytes; 4 digits of the last 4.
-        let mut out = out.iter_mut();
-        for (bytes, digits) in [(&block[..32], 5), (&block[32..48], 5), (&block[48..52], 4)] {
-            for n in 0..digits {
-                for (byte, y) in bytes.iter().zip(&mut out) {
-                    *y = d * (f32::from(digit(*byte, n)) - 1.0);
-                }
-            }
+        ternary_digits(block, out.iter_mut(), |y, q| *y = d * (f32::from(q) - 1.0));
+    }
+    #[inline(always)]
+    unsafe fn add_products<S: Ints, const T: usize>(s: S, p: *const u8, x: Tokens, sums: &mut [S::F; T]) {
+        // SAFETY: the caller's word.
+        unsafe {
+            let bytes = p.cast::<[u8; 52]>().read_unaligned();
+            let mut digits = [0; 256];
+            ternary_digits(&bytes, digits.iter_mut(), |y, q| *y = q);
+            let w = std::array::from_fn(|v| s.load(digits.as_ptr().add(32 * v)));
+            let (d, one) = (half(p.add(52)), s.splat_w(1));
+            add_by_256::<S, false, T>(s, w, Scales { d, scales: one, e: d, mins: Some(one) }, x, sums)
         }
     }
 }
@@ -173,6 +365,14 @@ impl Format for Tq2_0 {
             for (y, q) in out.iter_mut().zip(&block[v / 4 * 32..]) {
                 *y = d * (f32::from(q >> (v % 4 * 2) & 3) - 1.0);
             }
+        }
+    }
+    #[inline(always)]
+    unsafe fn add_products<S: Ints, const T: usize>(s: S, p: *const u8, x: Tokens, sums: &mut [S::F; T]) {
+        // SAFETY: the caller's word.
+        unsafe {
+            let (d, one) = (half(p.add(64)), s.splat_w(1));
+            add_by_256::<S, false, T>(s, two_bits(s, p), Scales { d, scales: one, e: d, mins: Some(one) }, x, sums)
         }
     }
 }

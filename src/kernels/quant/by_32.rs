@@ -11,8 +11,9 @@
 //! | MXFP4 | exponent e, 16 × 2 nibbles | 2^(e − 128)·[`MXFP4`]\[q\] |
 //!
 //! Byte i of the nibbles holds element i below and element i + 16 above; bit i of the high bits belongs to element i.
-#![forbid(unsafe_code)]
 
+use super::ints::Ints;
+use super::product::{Tokens, add_by_32};
 use super::{Format, f16_at};
 use crate::format::Quant;
 
@@ -59,6 +60,15 @@ impl Format for Q4_0 {
         let d = f16_at(block, 0);
         nibbles(&block[2..], out, |q| d * (f32::from(q) - 8.0));
     }
+    #[inline(always)]
+    unsafe fn add_products<S: Ints, const T: usize>(s: S, p: *const u8, x: Tokens, sums: &mut [S::F; T]) {
+        // SAFETY: the caller's word.
+        unsafe {
+            let w = std::array::from_fn(|j| s.load_nibbles(p.add(18 * j + 2)));
+            let d = s.load_halves(p, 18);
+            add_by_32::<S, false, T>(s, w, d, Some(s.mul(d, s.splat_f(-8.0))), x, sums)
+        }
+    }
 }
 
 pub(in crate::kernels) struct Q4_1;
@@ -68,6 +78,14 @@ impl Format for Q4_1 {
     fn unpack(block: &[u8], out: &mut [f32]) {
         let (d, m) = (f16_at(block, 0), f16_at(block, 2));
         nibbles(&block[4..], out, |q| d * f32::from(q) + m);
+    }
+    #[inline(always)]
+    unsafe fn add_products<S: Ints, const T: usize>(s: S, p: *const u8, x: Tokens, sums: &mut [S::F; T]) {
+        // SAFETY: the caller's word.
+        unsafe {
+            let w = std::array::from_fn(|j| s.load_nibbles(p.add(20 * j + 4)));
+            add_by_32::<S, false, T>(s, w, s.load_halves(p, 20), Some(s.load_halves(p.add(2), 20)), x, sums)
+        }
     }
 }
 
@@ -79,6 +97,18 @@ impl Format for Q5_0 {
         let d = f16_at(block, 0);
         five_bits(&block[2..6], &block[6..], out, |q| d * (f32::from(q) - 16.0));
     }
+    #[inline(always)]
+    unsafe fn add_products<S: Ints, const T: usize>(s: S, p: *const u8, x: Tokens, sums: &mut [S::F; T]) {
+        // SAFETY: the caller's word.
+        unsafe {
+            let w = std::array::from_fn(|j| {
+                let p = p.add(22 * j);
+                s.or(s.load_nibbles(p.add(6)), s.load_bits(p.add(2), 16))
+            });
+            let d = s.load_halves(p, 22);
+            add_by_32::<S, false, T>(s, w, d, Some(s.mul(d, s.splat_f(-16.0))), x, sums)
+        }
+    }
 }
 
 pub(in crate::kernels) struct Q5_1;
@@ -88,6 +118,17 @@ impl Format for Q5_1 {
     fn unpack(block: &[u8], out: &mut [f32]) {
         let (d, m) = (f16_at(block, 0), f16_at(block, 2));
         five_bits(&block[4..8], &block[8..], out, |q| d * f32::from(q) + m);
+    }
+    #[inline(always)]
+    unsafe fn add_products<S: Ints, const T: usize>(s: S, p: *const u8, x: Tokens, sums: &mut [S::F; T]) {
+        // SAFETY: the caller's word.
+        unsafe {
+            let w = std::array::from_fn(|j| {
+                let p = p.add(24 * j);
+                s.or(s.load_nibbles(p.add(8)), s.load_bits(p.add(4), 16))
+            });
+            add_by_32::<S, false, T>(s, w, s.load_halves(p, 24), Some(s.load_halves(p.add(2), 24)), x, sums)
+        }
     }
 }
 
@@ -101,6 +142,14 @@ impl Format for Q8_0 {
             *y = d * f32::from(*q as i8);
         }
     }
+    #[inline(always)]
+    unsafe fn add_products<S: Ints, const T: usize>(s: S, p: *const u8, x: Tokens, sums: &mut [S::F; T]) {
+        // SAFETY: the caller's word.
+        unsafe {
+            let w = std::array::from_fn(|j| s.load(p.add(34 * j + 2)));
+            add_by_32::<S, true, T>(s, w, s.load_halves(p, 34), None, x, sums)
+        }
+    }
 }
 
 pub(in crate::kernels) struct Iq4Nl;
@@ -111,6 +160,14 @@ impl Format for Iq4Nl {
         let d = f16_at(block, 0);
         nibbles(&block[2..], out, |q| d * f32::from(IQ4[usize::from(q)]));
     }
+    #[inline(always)]
+    unsafe fn add_products<S: Ints, const T: usize>(s: S, p: *const u8, x: Tokens, sums: &mut [S::F; T]) {
+        // SAFETY: the caller's word.
+        unsafe {
+            let w = std::array::from_fn(|j| s.lookup(&IQ4, s.load_nibbles(p.add(18 * j + 2))));
+            add_by_32::<S, true, T>(s, w, s.load_halves(p, 18), None, x, sums)
+        }
+    }
 }
 
 pub(in crate::kernels) struct Mxfp4;
@@ -120,5 +177,14 @@ impl Format for Mxfp4 {
     fn unpack(block: &[u8], out: &mut [f32]) {
         let d = half_power(block[0]);
         nibbles(&block[1..], out, |q| d * f32::from(MXFP4[usize::from(q)]));
+    }
+    #[inline(always)]
+    unsafe fn add_products<S: Ints, const T: usize>(s: S, p: *const u8, x: Tokens, sums: &mut [S::F; T]) {
+        // SAFETY: the caller's word.
+        unsafe {
+            let w = std::array::from_fn(|j| s.lookup(&MXFP4, s.load_nibbles(p.add(17 * j + 1))));
+            let d: [f32; 8] = std::array::from_fn(|j| half_power(*p.add(17 * j)));
+            add_by_32::<S, true, T>(s, w, s.load_f(d.as_ptr()), None, x, sums)
+        }
     }
 }

@@ -1,13 +1,27 @@
-//! Matrices in GGUF's block-quantised types, used as they lie in the file. `by_32` and `by_256` describe the blocks.
+//! Matrices in GGUF's block-quantised types, used as they lie in the file.
+//!
+//! | module | subject |
+//! |---|---|
+//! | `by_32`, `by_256` | the types: what is in a block, to f32, and to what the products take |
+//! | `activations` | activations in 8 bits |
+//! | `product` | the product of the two: one body for all types and instruction sets |
+//! | `ints` | vectors of small integers of each instruction set |
 
+pub(super) mod activations;
 mod by_256;
 mod by_32;
+pub(super) mod ints;
+pub(super) mod product;
 #[cfg(test)]
 mod tests;
 
 use super::Unpack;
 use crate::format::{DType, Quant};
+use crate::threads::ColumnsMut;
+use activations::{Activations, BLOCK};
 use half::f16;
+use ints::Ints;
+use product::Tokens;
 
 /// A thing for each quantised type.
 #[derive(Clone, Copy)]
@@ -24,6 +38,39 @@ pub(super) trait Format: 'static {
     const TYPE: Quant;
     /// One block as f32, each operation rounded as the `gguf` package does it: the truth about the layout.
     fn unpack(block: &[u8], out: &mut [f32]);
+
+    /// Adds to each token's lanes of sums the products with 256 elements of a row, as `product` says.
+    ///
+    /// # Safety
+    /// Blocks of 256 elements lie at `p`; there are activations for `x.n` tokens, no more than T.
+    unsafe fn add_products<S: Ints, const T: usize>(s: S, p: *const u8, x: Tokens, sums: &mut [S::F; T]);
+}
+
+/// A product kernel. To call it: the CPU has its features, and the product has passed [`Product::check`].
+pub(super) type Matmul = unsafe fn(&Product<'_>, &mut ColumnsMut<'_>);
+/// From f32 to 8 bits. To call it: the CPU has its features.
+pub(super) type Quantise = unsafe fn(&[f32], &mut [Activations]);
+
+/// What to multiply: `out[t, c] = Σ_k w[first + c, k] · x[t, k]`.
+pub(super) struct Product<'a> {
+    /// `n_out * n_in` elements.
+    pub w: &'a [u8],
+    pub n_out: usize,
+    pub n_in: usize,
+    /// The first output computed.
+    pub first: usize,
+    /// `[out.rows(), n_in.div_ceil(BLOCK)]`
+    pub x: &'a [Activations],
+}
+
+impl Product<'_> {
+    /// Panics unless the sizes agree with each other and with `out`: every kernel relies on it.
+    pub fn check(&self, quant: Quant, out: &ColumnsMut<'_>) {
+        let row = DType::Quant(quant).bytes(self.n_in);
+        assert_eq!(row.and_then(|row| row.checked_mul(self.n_out)), Some(self.w.len()));
+        assert!(self.first.checked_add(out.cols().len()).is_some_and(|end| end <= self.n_out));
+        assert_eq!(out.rows().checked_mul(self.n_in.div_ceil(BLOCK)), Some(self.x.len()));
+    }
 }
 
 /// Whole blocks to f32; `data` holds as many elements as `out`.
@@ -75,3 +122,10 @@ pub(super) mod formats {
 
 /// Plain Rust.
 pub(super) const UNPACK: Quants<Unpack> = for_each_format!(unpack);
+/// Plain Rust.
+pub(super) const PRODUCTS: Quants<Matmul> = for_each_format!(plain);
+
+unsafe fn plain<F: Format>(p: &Product<'_>, out: &mut ColumnsMut<'_>) {
+    // SAFETY: passed on.
+    unsafe { product::matmul::<_, F>(ints::plain::Plain, p, out) }
+}

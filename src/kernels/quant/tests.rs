@@ -1,5 +1,9 @@
+use super::{BLOCK, f16_at};
 use crate::format::{DType, Quant};
 use crate::kernels::testing::*;
+use crate::kernels::{Activations, Isa, Kernels, Layout, Matrix, table};
+use crate::threads::ColumnsMut;
+use half::f16;
 use std::path::Path;
 
 /// Every block type, its bytes, and the elements that the `gguf` package makes of them
@@ -51,6 +55,300 @@ fn unpack_survives_any_bytes() {
                 let mut got = vec![0.0; 256];
                 kernels.unpack(dtype, &vec![byte; dtype.bytes(256).unwrap()], 0, &mut got);
             }
+        }
+    }
+}
+
+/// Random blocks whose binary16 scales are of a usual size.
+fn random_blocks(random: &mut Random, quant: Quant, elements: usize) -> Vec<u8> {
+    let dtype = DType::Quant(quant);
+    let mut blocks: Vec<u8> = (0..dtype.bytes(elements).unwrap()).map(|_| random.bits() as u8).collect();
+    for block in blocks.chunks_exact_mut(dtype.block_bytes()) {
+        for at in halves(quant) {
+            let scale = f16::from_f32(random.f32() * 0.01);
+            block[*at..at + 2].copy_from_slice(&scale.to_le_bytes());
+        }
+        if quant == Quant::Mxfp4 {
+            block[0] = 118 + block[0] % 8;
+        }
+    }
+    blocks
+}
+
+/// Where a block's binary16 numbers are.
+fn halves(quant: Quant) -> &'static [usize] {
+    match quant {
+        Quant::Q4_0 | Quant::Q5_0 | Quant::Q8_0 | Quant::Iq4Nl | Quant::Iq4Xs => &[0],
+        Quant::Q4_1 | Quant::Q5_1 | Quant::Q4K | Quant::Q5K => &[0, 2],
+        Quant::Q2K => &[80, 82],
+        Quant::Q3K => &[108],
+        Quant::Q6K => &[208],
+        Quant::Tq1_0 => &[52],
+        Quant::Tq2_0 => &[64],
+        Quant::Mxfp4 => &[],
+    }
+}
+
+/// The largest b of an element a − b of a block.
+fn offset(quant: Quant, block: &[u8]) -> f64 {
+    let half = |i: usize| halves(quant).get(i).map_or(0.0, |at| f64::from(f16_at(block, *at)).abs());
+    match quant {
+        Quant::Q4_0 => 8.0 * half(0),
+        Quant::Q5_0 => 16.0 * half(0),
+        Quant::Q4_1 | Quant::Q5_1 => half(1),
+        Quant::Q2K => 15.0 * half(1),
+        Quant::Q4K | Quant::Q5K => 63.0 * half(1),
+        Quant::Q3K => 32.0 * 4.0 * half(0),
+        Quant::Q6K => 128.0 * 32.0 * half(0),
+        Quant::Tq1_0 | Quant::Tq2_0 => half(0),
+        Quant::Q8_0 | Quant::Iq4Nl | Quant::Iq4Xs | Quant::Mxfp4 => 0.0,
+    }
+}
+
+struct Case {
+    quant: Quant,
+    n_out: usize,
+    n_in: usize,
+    m: usize,
+    /// At an odd address.
+    bytes: Vec<u8>,
+    start: usize,
+    x: Vec<f32>,
+}
+
+impl Case {
+    fn new(quant: Quant, n_out: usize, n_in: usize, m: usize) -> Self {
+        let mut random = Random(1 + (n_out * 1_000_003 + n_in * 1009 + m) as u64);
+        let blocks = random_blocks(&mut random, quant, n_out * n_in);
+        Self::of(quant, n_out, n_in, m, &blocks, random.vec(m * n_in))
+    }
+    fn of(quant: Quant, n_out: usize, n_in: usize, m: usize, blocks: &[u8], x: Vec<f32>) -> Self {
+        let mut bytes = vec![0; blocks.len() + 2];
+        let start = 1 - bytes.as_ptr() as usize % 2;
+        bytes[start..start + blocks.len()].copy_from_slice(blocks);
+        bytes.truncate(start + blocks.len());
+        Self { quant, n_out, n_in, m, bytes, start, x }
+    }
+    fn matrix(&self) -> Matrix<'_> {
+        let Self { quant, n_out, n_in, .. } = *self;
+        Matrix { dtype: quant.into(), layout: Layout::OutIn, n_out, n_in, data: &self.bytes[self.start..] }
+    }
+    fn activations(&self, kernels: &Kernels) -> Vec<Activations> {
+        let mut x = vec![Activations::ZERO; self.m * self.n_in.div_ceil(BLOCK)];
+        kernels.quantise(&self.x, self.n_in, &mut x);
+        x
+    }
+    fn run(&self, kernels: &Kernels) -> Vec<f32> {
+        let mut y = vec![f32::NAN; self.m * self.n_out];
+        let x = self.activations(kernels);
+        kernels.matmul_quantised(self.matrix(), 0, &x, &mut ColumnsMut::whole(&mut y, self.m, self.n_out));
+        y
+    }
+    fn name(&self) -> String {
+        let Self { quant, n_out, n_in, m, .. } = self;
+        format!("{quant:?} n_out {n_out} n_in {n_in} m {m}")
+    }
+    /// Against f64: the weights by `unpack`, the activations as they were rounded to 8 bits.
+    ///
+    /// A weight is a − b, so |a| + |b| ≤ |w| + 2|b|. On its way to the output a product a·x or b·x is rounded at most once in
+    /// `unpack`'s scale, twice there after, thrice in the scales here, twice where the sum of its integers becomes f32 and is
+    /// scaled, and in each sum it is part of: at most nine a group of 256, and three of lanes. All errors together are at most
+    /// n·u/(1 − n·u) of the sum of magnitudes for n roundings.
+    fn check(&self, name: &str, kernels: &Kernels) {
+        let (y, x) = (self.run(kernels), self.activations(kernels));
+        let dtype = DType::Quant(self.quant);
+        let (blocks, block) = (&self.bytes[self.start..], dtype.block_elements());
+        let mut w = vec![0.0; self.n_out * self.n_in];
+        table::of(Isa::Scalar).unpack(dtype, blocks, 0, &mut w);
+        let groups = self.n_in.div_ceil(BLOCK);
+        let n = (9 * groups + 11) as f64 * U;
+        for (t, c) in (0..self.m).flat_map(|t| (0..self.n_out).map(move |c| (t, c))) {
+            let (mut sum, mut magnitude) = (0.0, 0.0);
+            for k in 0..self.n_in {
+                let at = c * self.n_in + k;
+                let x = &x[t * groups + k / BLOCK];
+                let (i, j) = (k % BLOCK, k % BLOCK / 32);
+                let x = f64::from(x.scale) * f64::from(x.factors[j]) * f64::from(x.q[i]);
+                let b = offset(self.quant, &blocks[at / block * dtype.block_bytes()..]);
+                sum += f64::from(w[at]) * x;
+                magnitude += (f64::from(w[at]).abs() + 2.0 * b) * x.abs();
+            }
+            let (y, bound) = (f64::from(y[t * self.n_out + c]), n / (1.0 - n) * magnitude);
+            assert!((y - sum).abs() <= bound, "{name}, {}: [{t}, {c}] is {y}, not {sum} ± {bound}", self.name());
+        }
+    }
+}
+
+/// Row lengths of a type: whole groups of 256, and rests where it has blocks of 32.
+fn lengths(quant: Quant) -> &'static [usize] {
+    if DType::Quant(quant).block_elements() == 32 {
+        &[32, 64, 224, 256, 288, 480, 512, 736, 2048]
+    } else {
+        &[256, 512, 768, 2048]
+    }
+}
+
+#[test]
+fn products_of_every_length() {
+    for (name, kernels) in tables() {
+        for quant in Quant::ALL {
+            for &n_in in lengths(quant) {
+                Case::new(quant, 9, n_in, 2).check(name, kernels);
+                Case::new(quant, 9, n_in, 1).check(name, kernels);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_same_bits_on_every_instruction_set_and_for_any_number_of_tokens() {
+    for quant in Quant::ALL {
+        for (n_out, m) in [(1, 1), (7, 2), (8, 3), (17, 4), (9, 15), (4, 16), (5, 17), (3, 33), (65, 1), (130, 1)] {
+            let case = Case::new(quant, n_out, lengths(quant)[3], m);
+            let want: Vec<u32> = (0..m)
+                .flat_map(|t| {
+                    let x = case.x[t * case.n_in..][..case.n_in].to_vec();
+                    bits(&Case::of(quant, n_out, case.n_in, 1, &case.bytes[case.start..], x).run(table::of(Isa::Scalar)))
+                })
+                .collect();
+            for (name, kernels) in tables() {
+                assert_eq!(bits(&case.run(kernels)), want, "{name}, {}", case.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn any_part_of_the_outputs() {
+    for (name, kernels) in tables() {
+        for quant in Quant::ALL {
+            let case = Case::new(quant, 37, 256, 3);
+            let (whole, x) = (case.run(kernels), case.activations(kernels));
+            for (first, n) in [(0, 1), (5, 9), (36, 1), (1, 36), (20, 0)] {
+                let mut part = vec![f32::NAN; 3 * n];
+                kernels.matmul_quantised(case.matrix(), first, &x, &mut ColumnsMut::whole(&mut part, 3, n));
+                for t in 0..3 {
+                    let want = &whole[t * 37 + first..][..n];
+                    assert_eq!(bits(&part[t * n..][..n]), bits(want), "{name}, {}: {first}, {n}", case.name());
+                }
+            }
+        }
+    }
+}
+
+/// Sums at the edge of what integers hold: in this build the scalar kernel panics on an overflow, and the others must agree with it.
+#[test]
+fn nothing_overflows() {
+    for quant in Quant::ALL {
+        let dtype = DType::Quant(quant);
+        for byte in [0x00, 0x7f, 0x80, 0xff, 0x0f, 0xf0] {
+            let mut blocks = vec![byte; dtype.bytes(2 * 512).unwrap()];
+            for block in blocks.chunks_exact_mut(dtype.block_bytes()) {
+                halves(quant).iter().for_each(|at| block[*at..at + 2].copy_from_slice(&f16::from_f32(0.5).to_le_bytes()));
+                if quant == Quant::Mxfp4 {
+                    block[0] = 127;
+                }
+            }
+            for sign in [1.0, -1.0] {
+                let case = Case::of(quant, 2, 512, 1, &blocks, vec![sign * 3.0; 512]);
+                for (name, kernels) in tables() {
+                    case.check(name, kernels);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn scales_and_activations_that_are_no_numbers() {
+    for (name, kernels) in tables() {
+        for quant in Quant::ALL {
+            let mut random = Random(5);
+            for byte in [0x7c, 0x7e, 0xfc, 0xff] {
+                let blocks = vec![byte; DType::Quant(quant).bytes(256).unwrap()];
+                Case::of(quant, 1, 256, 1, &blocks, random.vec(256)).run(kernels);
+            }
+            for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                let mut case = Case::new(quant, 3, 512, 2);
+                case.x[512 + 300] = bad;
+                let y = case.run(kernels);
+                assert!(y[..3].iter().all(|y| y.is_finite()) && y[3..].iter().all(|y| y.is_nan()), "{name}, {quant:?}: {y:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn no_length_gives_zero() {
+    let (mut y, x) = (vec![f32::NAN; 6], []);
+    for (_, kernels) in tables() {
+        for quant in Quant::ALL {
+            let w = Matrix { dtype: quant.into(), layout: Layout::OutIn, n_out: 3, n_in: 0, data: &[] };
+            kernels.matmul_quantised(w, 0, &x, &mut ColumnsMut::whole(&mut y, 2, 3));
+            assert_eq!(bits(&y), [0; 6]);
+            kernels.matmul_quantised(
+                Matrix { n_out: 0, n_in: 256, ..w },
+                0,
+                &[Activations::ZERO],
+                &mut ColumnsMut::whole(&mut [], 1, 0),
+            );
+        }
+    }
+}
+
+/// Each part's rounding error is at most half of its step, which is what the module says; the sums are those of the q.
+#[test]
+fn activations_are_near_and_the_same_everywhere() {
+    let mut random = Random(11);
+    for n in [1, 31, 32, 255, 256, 257, 700] {
+        for size in [1e-25, 1.0, 3e37] {
+            let mut x: Vec<f32> = random.vec(n).iter().map(|x| x * size).collect();
+            x[n / 2] *= 1000.0f32.min(f32::MAX / size / 4.0);
+            let mut want: Option<Vec<Activations>> = None;
+            for (name, kernels) in tables() {
+                let mut got = vec![Activations::ZERO; n.div_ceil(BLOCK)];
+                kernels.quantise(&x, n, &mut got);
+                let want = want.get_or_insert_with(|| got.clone());
+                for ((got, want), x) in got.iter().zip(want).zip(x.chunks(BLOCK)) {
+                    assert!(got.q == want.q && got.factors == want.factors && got.sums_16 == want.sums_16, "{name}");
+                    assert_eq!((bits(&got.scales), bits(&got.sums)), (bits(&want.scales), bits(&want.sums)), "{name}");
+                    near(got, x);
+                }
+            }
+        }
+    }
+}
+
+fn near(got: &Activations, x: &[f32]) {
+    let max = |x: &[f32]| x.iter().fold(0f64, |m, x| m.max(f64::from(x.abs())));
+    for (j, part) in x.chunks(32).enumerate() {
+        let step = f64::from(got.scale) * f64::from(got.factors[j]);
+        assert!((1..=63).contains(&got.factors[j]));
+        assert!(step <= (max(part) / 127.0 + max(x) / 8001.0) * (1.0 + 4.0 * U));
+        for (x, q) in part.iter().zip(&got.q[32 * j..]) {
+            assert!(*q >= -127);
+            // The quotient is rounded to f32 four times before it is rounded to an integer.
+            let error = (f64::from(*x) - step * f64::from(*q)).abs();
+            assert!(error <= step * (0.5 + 127.0 * 4.0 * U), "{x}: off by {error}, step {step}");
+        }
+    }
+    for s in 0..16 {
+        let sum: i32 = got.q[16 * s..][..16].iter().map(|q| i32::from(*q)).sum();
+        assert_eq!(i32::from(got.sums_16[s % 2 * 8 + s / 2]), sum);
+    }
+    for j in 0..8 {
+        let sum: i32 = got.q[32 * j..][..32].iter().map(|q| i32::from(*q)).sum();
+        assert_eq!(got.sums[j], got.scales[j] * sum as f32);
+    }
+}
+
+#[test]
+fn nothing_and_almost_nothing_are_zero() {
+    for (_, kernels) in tables() {
+        for tiny in [0.0, -0.0, 1e-45, 1e-31] {
+            let mut got = [Activations::ZERO];
+            kernels.quantise(&[tiny; 256], 256, &mut got);
+            assert!(got[0].q == [0; 256] && got[0].sums == [0.0; 8] && got[0].scale == 0.0);
         }
     }
 }

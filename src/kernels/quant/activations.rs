@@ -1,0 +1,96 @@
+//! Activations in 8 bits: what quantised weights are multiplied with.
+//!
+//! 256 activations x share a scale `d` (f32), each 32 of them a factor `f` (1 to 63), each has its own `q` (−127 to 127):
+//! x ≈ d·f·q. `f` is as small as `q` allows, so a part's rounding error is at most half of `d·f`, where
+//! `d·f ≤ max|part| / 127 + max|block| / 8001`: nearly what a scale of its own would give, and an integer product can take `f` in.
+
+/// A block of 256 activations.
+#[repr(C, align(64))]
+#[derive(Clone, Copy)]
+pub struct Activations {
+    pub(super) q: [i8; 256],
+    /// Σ q of each 16: those at even places, then those at odd ones.
+    pub(super) sums_16: [i16; 16],
+    /// f of each 32.
+    pub(super) factors: [i16; 8],
+    /// d
+    pub(super) scale: f32,
+    /// d·f of each 32.
+    pub(super) scales: [f32; 8],
+    /// d·f·Σ q of each 32.
+    pub(super) sums: [f32; 8],
+}
+
+pub(super) const BLOCK: usize = 256;
+const PART: usize = 32;
+/// The largest factor: with it the sums of every type's products stay below 2^31 (see `product`).
+pub(super) const MAX_FACTOR: f32 = 63.0;
+/// The largest |q|.
+const MAX_Q: f32 = 127.0;
+/// Blocks of nothing larger become 0; from here on no intermediate result is a denormal.
+const LEAST: f32 = 7.9e-31; // 2^-100
+
+impl Activations {
+    /// Elements of a block.
+    pub const BLOCK: usize = BLOCK;
+    /// 256 zeros.
+    pub const ZERO: Activations =
+        Activations { q: [0; 256], sums_16: [0; 16], factors: [1; 8], scale: 0.0, scales: [0.0; 8], sums: [0.0; 8] };
+}
+
+/// Rounds `x` to `out`, `x.len().div_ceil(256)` blocks, the last filled up with zeros. A block that holds a NaN or an
+/// infinity makes every product with it a NaN.
+#[inline(always)]
+pub(in crate::kernels) fn quantise(x: &[f32], out: &mut [Activations]) {
+    for (x, out) in x.chunks(BLOCK).zip(out) {
+        match x.first_chunk() {
+            Some(x) => quantise_block(x, out),
+            None => {
+                let mut filled = [0.0; BLOCK];
+                filled[..x.len()].copy_from_slice(x);
+                quantise_block(&filled, out);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn quantise_block(x: &[f32; BLOCK], out: &mut Activations) {
+    let (parts, _) = x.as_chunks::<PART>();
+    // The bits of magnitudes are in the order of the magnitudes, and a NaN's are above all others.
+    let mut largest = [0u32; 8];
+    for (largest, part) in largest.iter_mut().zip(parts) {
+        *largest = part.iter().fold(0, |m, x| m.max(x.to_bits() & 0x7fff_ffff));
+    }
+    let max = f32::from_bits(largest.into_iter().fold(0, u32::max));
+    if max < LEAST || !max.is_finite() {
+        let scale = if max.is_finite() { 0.0 } else { f32::NAN };
+        *out = Activations { scale, scales: [scale; 8], sums: [scale; 8], ..Activations::ZERO };
+        return;
+    }
+    out.scale = max / (MAX_Q * MAX_FACTOR);
+    let per_factor = MAX_FACTOR / max;
+    for (j, part) in parts.iter().enumerate() {
+        let factor = (f32::from_bits(largest[j]) * per_factor).ceil().clamp(1.0, MAX_FACTOR);
+        let scale = out.scale * factor;
+        let inverse = 1.0 / scale;
+        let (mut even, mut odd) = (0, 0);
+        let q = &mut out.q[j * PART..][..PART];
+        for (i, (q, x)) in q.iter_mut().zip(part).enumerate() {
+            // |x · inverse| is at most 127 and a few roundings, so adding 1.5·2^23 leaves the nearest integer (ties to even) in
+            // the last bits.
+            const SHIFT: f32 = 12_582_912.0;
+            let rounded = (x * inverse + SHIFT).to_bits().wrapping_sub(SHIFT.to_bits()) as i32;
+            *q = rounded as i8;
+            if i < PART / 2 {
+                even += rounded;
+            } else {
+                odd += rounded;
+            }
+        }
+        (out.sums_16[j], out.sums_16[j + 8]) = (even as i16, odd as i16);
+        out.factors[j] = factor as i16;
+        out.scales[j] = scale;
+        out.sums[j] = scale * (even + odd) as f32;
+    }
+}

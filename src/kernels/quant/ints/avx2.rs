@@ -1,0 +1,178 @@
+//! AVX2 with F16C; and the same with the dot products of AVX-512's VNNI on vectors of 256 bits (decoding waits for memory there,
+//! so wider vectors would gain little).
+
+use super::Ints;
+use std::arch::x86_64::*;
+
+/// Proof that the CPU has AVX2 and F16C.
+#[derive(Clone, Copy)]
+pub(in crate::kernels) struct Avx2(());
+
+impl Avx2 {
+    /// Needs what it proves.
+    #[target_feature(enable = "avx2,f16c")]
+    pub fn new() -> Self {
+        Self(())
+    }
+}
+
+/// Proof that the CPU has AVX2, F16C and AVX-512 VL and VNNI.
+#[derive(Clone, Copy)]
+pub(in crate::kernels) struct Vnni(());
+
+impl Vnni {
+    /// Needs what it proves.
+    #[target_feature(enable = "avx2,f16c,avx512f,avx512vl,avx512vnni")]
+    pub fn new() -> Self {
+        Self(())
+    }
+}
+
+/// Functions that are intrinsics on registers.
+macro_rules! on_registers {
+    ($(fn $name:ident $(<const $n:ident: i32>)? ($($arg:ident: $type:ty),*) -> $ret:ty $body:block)*) => {
+        $(#[inline(always)]
+        fn $name $(<const $n: i32>)? (self, $($arg: $type),*) -> $ret {
+            // SAFETY: `self` proves that the CPU has the features; nothing here touches memory but a table passed by reference.
+            unsafe { $body }
+        })*
+    };
+}
+
+/// `Ints` for `$type`, which has AVX2; `$own` are the functions that differ.
+macro_rules! ints {
+    ($type:ty, { $($own:tt)* }) => {
+        impl Ints for $type {
+            type B = __m256i;
+            type W = __m256i;
+            type I = __m256i;
+            type F = __m256;
+
+            on_registers! {
+                $($own)*
+
+                fn or(a: __m256i, b: __m256i) -> __m256i { _mm256_or_si256(a, b) }
+                // Shifts of 16-bit lanes: what comes over from the neighbour is masked away.
+                fn right<const N: i32>(a: __m256i, mask: u8) -> __m256i {
+                    _mm256_and_si256(_mm256_srli_epi16::<N>(a), _mm256_set1_epi8(mask as i8))
+                }
+                fn left<const N: i32>(a: __m256i, mask: u8) -> __m256i {
+                    _mm256_and_si256(_mm256_slli_epi16::<N>(a), _mm256_set1_epi8(mask as i8))
+                }
+                fn lookup(table: &[i8; 16], indices: __m256i) -> __m256i {
+                    _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast())), indices)
+                }
+                fn magnitude(a: __m256i) -> __m256i { _mm256_abs_epi8(a) }
+                fn pairs(w: __m256i, x: __m256i) -> __m256i { _mm256_maddubs_epi16(w, x) }
+                fn signed_pairs(w: __m256i, magnitude: __m256i, x: __m256i) -> __m256i {
+                    _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(x, w))
+                }
+                fn splat_w(x: i16) -> __m256i { _mm256_set1_epi16(x) }
+                fn widen_twice(bytes: u64) -> __m256i {
+                    _mm256_broadcastsi128_si256(_mm_cvtepu8_epi16(_mm_cvtsi64_si128(bytes as i64)))
+                }
+                fn widen_split(bytes: [u64; 2]) -> __m256i {
+                    let bytes = _mm_set_epi64x(bytes[1] as i64, bytes[0] as i64);
+                    let split = _mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15);
+                    _mm256_cvtepi8_epi16(_mm_shuffle_epi8(bytes, split))
+                }
+                fn sub_w(a: __m256i, b: __m256i) -> __m256i { _mm256_sub_epi16(a, b) }
+                fn mul_w(a: __m256i, b: __m256i) -> __m256i { _mm256_mullo_epi16(a, b) }
+                fn spread<const J: i32>(a: __m256i) -> __m256i {
+                    let lane = 2 * J as i16;
+                    _mm256_shuffle_epi8(a, _mm256_set1_epi16(lane | (lane + 1) << 8))
+                }
+                fn zero() -> __m256i { _mm256_setzero_si256() }
+                fn to_f32(a: __m256i) -> __m256 { _mm256_cvtepi32_ps(a) }
+                fn splat_f(x: f32) -> __m256 { _mm256_set1_ps(x) }
+                fn add(a: __m256, b: __m256) -> __m256 { _mm256_add_ps(a, b) }
+                fn sub(a: __m256, b: __m256) -> __m256 { _mm256_sub_ps(a, b) }
+                fn mul(a: __m256, b: __m256) -> __m256 { _mm256_mul_ps(a, b) }
+                fn spread_f<const J: i32>(a: __m256) -> __m256 { _mm256_permutevar8x32_ps(a, _mm256_set1_epi32(J)) }
+                fn sum(a: __m256) -> f32 {
+                    let a = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+                    let a = _mm_add_ps(a, _mm_movehl_ps(a, a));
+                    _mm_cvtss_f32(_mm_add_ss(a, _mm_movehdup_ps(a)))
+                }
+            }
+
+            #[inline(always)]
+            unsafe fn load(self, p: *const u8) -> __m256i {
+                // SAFETY: features by `self`, memory by the caller.
+                unsafe { _mm256_loadu_si256(p.cast()) }
+            }
+            #[inline(always)]
+            unsafe fn load_nibbles(self, p: *const u8) -> __m256i {
+                // SAFETY: features by `self`, memory by the caller.
+                unsafe {
+                    let bytes = _mm_loadu_si128(p.cast());
+                    _mm256_and_si256(_mm256_set_m128i(_mm_srli_epi16::<4>(bytes), bytes), _mm256_set1_epi8(15))
+                }
+            }
+            #[inline(always)]
+            unsafe fn load_bits(self, p: *const u8, byte: u8) -> __m256i {
+                // Each byte's own bit is singled out and compared.
+                // SAFETY: features by `self`, memory by the caller.
+                unsafe {
+                    let bits = _mm256_set1_epi32(p.cast::<i32>().read_unaligned());
+                    let places = _mm256_setr_epi64x(0, 0x0101_0101_0101_0101, 0x0202_0202_0202_0202, 0x0303_0303_0303_0303);
+                    let bit = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
+                    let single = _mm256_and_si256(_mm256_shuffle_epi8(bits, places), bit);
+                    _mm256_and_si256(_mm256_cmpeq_epi8(single, bit), _mm256_set1_epi8(byte as i8))
+                }
+            }
+            #[inline(always)]
+            unsafe fn load_w(self, p: *const i16) -> __m256i {
+                // SAFETY: features by `self`, memory by the caller.
+                unsafe { _mm256_loadu_si256(p.cast()) }
+            }
+            #[inline(always)]
+            unsafe fn load_w_twice(self, p: *const i16) -> __m256i {
+                // SAFETY: features by `self`, memory by the caller.
+                unsafe { _mm256_broadcastsi128_si256(_mm_loadu_si128(p.cast())) }
+            }
+            #[inline(always)]
+            unsafe fn load_f(self, p: *const f32) -> __m256 {
+                // SAFETY: features by `self`, memory by the caller.
+                unsafe { _mm256_loadu_ps(p) }
+            }
+            #[inline(always)]
+            unsafe fn load_halves(self, p: *const u8, stride: usize) -> __m256 {
+                // SAFETY: features by `self`, memory by the caller.
+                unsafe {
+                    let at = |i: usize| p.add(i * stride).cast::<i16>().read_unaligned();
+                    _mm256_cvtph_ps(_mm_setr_epi16(at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7)))
+                }
+            }
+            #[inline(always)]
+            fn prefetch(self, p: *const u8) {
+                // SAFETY: a prefetch of an address that is not mapped does nothing.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+            }
+        }
+    };
+}
+
+ints!(Avx2, {
+    fn quads(w: __m256i, x: __m256i) -> __m256i {
+        _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), _mm256_set1_epi16(1))
+    }
+    fn signed_quads(w: __m256i, magnitude: __m256i, x: __m256i) -> __m256i {
+        _mm256_madd_epi16(_mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(x, w)), _mm256_set1_epi16(1))
+    }
+    fn add_products(sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
+        _mm256_add_epi32(sum, _mm256_madd_epi16(a, b))
+    }
+});
+
+ints!(Vnni, {
+    fn quads(w: __m256i, x: __m256i) -> __m256i {
+        _mm256_dpbusd_epi32(_mm256_setzero_si256(), w, x)
+    }
+    fn signed_quads(w: __m256i, magnitude: __m256i, x: __m256i) -> __m256i {
+        _mm256_dpbusd_epi32(_mm256_setzero_si256(), magnitude, _mm256_sign_epi8(x, w))
+    }
+    fn add_products(sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
+        _mm256_dpwssd_epi32(sum, a, b)
+    }
+});

@@ -1,0 +1,93 @@
+//! Vectors of small integers, of 256 bits whatever the instruction set has: what the quantised products are written in. As with
+//! `Simd`, a value of a type that implements [`Ints`] is the proof that the CPU has its features, and everything down to the
+//! intrinsics is inlined into the one function that has them. Every operation gives the same bits on every instruction set.
+
+#[cfg(target_arch = "x86_64")]
+pub(in crate::kernels) mod avx2;
+#[cfg(target_arch = "aarch64")]
+pub(in crate::kernels) mod neon;
+pub(in crate::kernels) mod plain;
+
+/// One instruction set's vectors. "Halves" are the first and the last 16 bytes of one.
+pub(in crate::kernels) trait Ints: Copy {
+    /// 32 bytes.
+    type B: Copy;
+    /// 16 lanes of i16.
+    type W: Copy;
+    /// 8 lanes of i32.
+    type I: Copy;
+    /// 8 lanes of f32.
+    type F: Copy;
+
+    /// # Safety
+    /// 32 bytes lie at `p`.
+    unsafe fn load(self, p: *const u8) -> Self::B;
+    /// The lower four bits of 16 bytes, then the upper four.
+    /// # Safety
+    /// 16 bytes lie at `p`.
+    unsafe fn load_nibbles(self, p: *const u8) -> Self::B;
+    /// `byte` where a bit is set, else 0, for 32 bits from the least significant of the first byte on.
+    /// # Safety
+    /// 4 bytes lie at `p`.
+    unsafe fn load_bits(self, p: *const u8, byte: u8) -> Self::B;
+    fn or(self, a: Self::B, b: Self::B) -> Self::B;
+    /// `(a >> N) & mask` in each byte, for masks without the upper N bits.
+    fn right<const N: i32>(self, a: Self::B, mask: u8) -> Self::B;
+    /// `(a << N) & mask` in each byte, for masks without the lower N bits.
+    fn left<const N: i32>(self, a: Self::B, mask: u8) -> Self::B;
+    /// `table[i]` for each byte i of `indices`, all below 16.
+    fn lookup(self, table: &[i8; 16], indices: Self::B) -> Self::B;
+    /// The magnitude of signed bytes, as unsigned ones: 128 for −128.
+    fn magnitude(self, a: Self::B) -> Self::B;
+
+    /// `w[2i]·x[2i] + w[2i+1]·x[2i+1]` for unsigned w up to 127 and signed x: at most 2·127·127, which is in range.
+    fn pairs(self, w: Self::B, x: Self::B) -> Self::W;
+    /// The same for signed w and x from −127 on; `magnitude` is that of w. At most 2·128·127 = 32512, which is in range.
+    fn signed_pairs(self, w: Self::B, magnitude: Self::B, x: Self::B) -> Self::W;
+    /// [`Ints::pairs`], two and two added.
+    fn quads(self, w: Self::B, x: Self::B) -> Self::I;
+    /// [`Ints::signed_pairs`], two and two added.
+    fn signed_quads(self, w: Self::B, magnitude: Self::B, x: Self::B) -> Self::I;
+
+    fn splat_w(self, x: i16) -> Self::W;
+    /// # Safety
+    /// 16 i16 lie at `p`.
+    unsafe fn load_w(self, p: *const i16) -> Self::W;
+    /// 8 i16 into both halves.
+    /// # Safety
+    /// 8 i16 lie at `p`.
+    unsafe fn load_w_twice(self, p: *const i16) -> Self::W;
+    /// 8 unsigned bytes, from the least significant on, into both halves.
+    fn widen_twice(self, bytes: u64) -> Self::W;
+    /// 16 signed bytes: those at even places into the first half, those at odd ones into the second.
+    fn widen_split(self, bytes: [u64; 2]) -> Self::W;
+    fn sub_w(self, a: Self::W, b: Self::W) -> Self::W;
+    /// Products that are in range.
+    fn mul_w(self, a: Self::W, b: Self::W) -> Self::W;
+    /// Lane J of each half, in all lanes of that half.
+    fn spread<const J: i32>(self, a: Self::W) -> Self::W;
+    /// `sum[i] + a[2i]·b[2i] + a[2i+1]·b[2i+1]`.
+    fn add_products(self, sum: Self::I, a: Self::W, b: Self::W) -> Self::I;
+    fn zero(self) -> Self::I;
+    /// Rounded to nearest even.
+    fn to_f32(self, a: Self::I) -> Self::F;
+
+    fn splat_f(self, x: f32) -> Self::F;
+    /// # Safety
+    /// 8 f32 lie at `p`.
+    unsafe fn load_f(self, p: *const f32) -> Self::F;
+    /// 8 binary16 numbers, each `stride` bytes after the one before.
+    /// # Safety
+    /// They lie there.
+    unsafe fn load_halves(self, p: *const u8, stride: usize) -> Self::F;
+    fn add(self, a: Self::F, b: Self::F) -> Self::F;
+    fn sub(self, a: Self::F, b: Self::F) -> Self::F;
+    fn mul(self, a: Self::F, b: Self::F) -> Self::F;
+    /// Lane J in all lanes.
+    fn spread_f<const J: i32>(self, a: Self::F) -> Self::F;
+    /// Lanes i and i + 4 are added, then i and i + 2, then i and i + 1.
+    fn sum(self, a: Self::F) -> f32;
+
+    /// Asks for the cache line at `p`, which may be any address.
+    fn prefetch(self, p: *const u8);
+}

@@ -1,0 +1,180 @@
+//! Plain Rust, for any CPU; the truth about what each operation does.
+
+use super::Ints;
+use half::f16;
+
+#[derive(Clone, Copy)]
+pub(in crate::kernels) struct Plain;
+
+type B = [u8; 32];
+type W = [i16; 16];
+type I = [i32; 8];
+type F = [f32; 8];
+
+#[inline(always)]
+fn zip<const N: usize, T: Copy>(a: [T; N], b: [T; N], f: impl Fn(T, T) -> T) -> [T; N] {
+    std::array::from_fn(|i| f(a[i], b[i]))
+}
+
+#[inline(always)]
+fn pairs(w: [i16; 32], x: B) -> W {
+    std::array::from_fn(|i| w[2 * i] * i16::from(x[2 * i] as i8) + w[2 * i + 1] * i16::from(x[2 * i + 1] as i8))
+}
+
+#[inline(always)]
+fn two_and_two(a: W) -> I {
+    std::array::from_fn(|i| i32::from(a[2 * i]) + i32::from(a[2 * i + 1]))
+}
+
+impl Ints for Plain {
+    type B = B;
+    type W = W;
+    type I = I;
+    type F = F;
+
+    #[inline(always)]
+    unsafe fn load(self, p: *const u8) -> B {
+        // SAFETY: the caller's word.
+        unsafe { p.cast::<B>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn load_nibbles(self, p: *const u8) -> B {
+        // SAFETY: the caller's word.
+        let bytes = unsafe { p.cast::<[u8; 16]>().read_unaligned() };
+        std::array::from_fn(|i| if i < 16 { bytes[i] & 15 } else { bytes[i - 16] >> 4 })
+    }
+    #[inline(always)]
+    unsafe fn load_bits(self, p: *const u8, byte: u8) -> B {
+        // SAFETY: the caller's word.
+        let bits = u32::from_le_bytes(unsafe { p.cast::<[u8; 4]>().read_unaligned() });
+        std::array::from_fn(|i| if bits >> i & 1 == 1 { byte } else { 0 })
+    }
+    #[inline(always)]
+    fn or(self, a: B, b: B) -> B {
+        zip(a, b, |a, b| a | b)
+    }
+    #[inline(always)]
+    fn right<const N: i32>(self, a: B, mask: u8) -> B {
+        a.map(|a| (a >> N) & mask)
+    }
+    #[inline(always)]
+    fn left<const N: i32>(self, a: B, mask: u8) -> B {
+        a.map(|a| (a << N) & mask)
+    }
+    #[inline(always)]
+    fn lookup(self, table: &[i8; 16], indices: B) -> B {
+        indices.map(|i| table[usize::from(i & 15)] as u8)
+    }
+    #[inline(always)]
+    fn magnitude(self, a: B) -> B {
+        a.map(|a| (a as i8).unsigned_abs())
+    }
+    #[inline(always)]
+    fn pairs(self, w: B, x: B) -> W {
+        pairs(w.map(i16::from), x)
+    }
+    #[inline(always)]
+    fn signed_pairs(self, w: B, _: B, x: B) -> W {
+        pairs(w.map(|w| i16::from(w as i8)), x)
+    }
+    #[inline(always)]
+    fn quads(self, w: B, x: B) -> I {
+        two_and_two(self.pairs(w, x))
+    }
+    #[inline(always)]
+    fn signed_quads(self, w: B, magnitude: B, x: B) -> I {
+        two_and_two(self.signed_pairs(w, magnitude, x))
+    }
+    #[inline(always)]
+    fn splat_w(self, x: i16) -> W {
+        [x; 16]
+    }
+    #[inline(always)]
+    unsafe fn load_w(self, p: *const i16) -> W {
+        // SAFETY: the caller's word.
+        unsafe { p.cast::<W>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn load_w_twice(self, p: *const i16) -> W {
+        // SAFETY: the caller's word.
+        let half = unsafe { p.cast::<[i16; 8]>().read_unaligned() };
+        std::array::from_fn(|i| half[i % 8])
+    }
+    #[inline(always)]
+    fn widen_twice(self, bytes: u64) -> W {
+        let bytes = bytes.to_le_bytes();
+        std::array::from_fn(|i| i16::from(bytes[i % 8]))
+    }
+    #[inline(always)]
+    fn widen_split(self, bytes: [u64; 2]) -> W {
+        let bytes = bytes.map(u64::to_le_bytes);
+        std::array::from_fn(|i| {
+            let place = i % 8 * 2 + i / 8;
+            i16::from(bytes[place / 8][place % 8] as i8)
+        })
+    }
+    #[inline(always)]
+    fn sub_w(self, a: W, b: W) -> W {
+        zip(a, b, |a, b| a - b)
+    }
+    #[inline(always)]
+    fn mul_w(self, a: W, b: W) -> W {
+        zip(a, b, |a, b| a * b)
+    }
+    #[inline(always)]
+    fn spread<const J: i32>(self, a: W) -> W {
+        std::array::from_fn(|i| a[i / 8 * 8 + J as usize])
+    }
+    #[inline(always)]
+    fn add_products(self, sum: I, a: W, b: W) -> I {
+        let product = |i| i32::from(a[i]) * i32::from(b[i]);
+        std::array::from_fn(|i| sum[i] + product(2 * i) + product(2 * i + 1))
+    }
+    #[inline(always)]
+    fn zero(self) -> I {
+        [0; 8]
+    }
+    #[inline(always)]
+    fn to_f32(self, a: I) -> F {
+        a.map(|a| a as f32)
+    }
+    #[inline(always)]
+    fn splat_f(self, x: f32) -> F {
+        [x; 8]
+    }
+    #[inline(always)]
+    unsafe fn load_f(self, p: *const f32) -> F {
+        // SAFETY: the caller's word.
+        unsafe { p.cast::<F>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn load_halves(self, p: *const u8, stride: usize) -> F {
+        // SAFETY: the caller's word.
+        std::array::from_fn(|i| {
+            f16::from_le_bytes(unsafe { p.add(i * stride).cast::<[u8; 2]>().read_unaligned() }).to_f32_const()
+        })
+    }
+    #[inline(always)]
+    fn add(self, a: F, b: F) -> F {
+        zip(a, b, |a, b| a + b)
+    }
+    #[inline(always)]
+    fn sub(self, a: F, b: F) -> F {
+        zip(a, b, |a, b| a - b)
+    }
+    #[inline(always)]
+    fn mul(self, a: F, b: F) -> F {
+        zip(a, b, |a, b| a * b)
+    }
+    #[inline(always)]
+    fn spread_f<const J: i32>(self, a: F) -> F {
+        [a[J as usize]; 8]
+    }
+    #[inline(always)]
+    fn sum(self, a: F) -> f32 {
+        let [a, b, c, d, e, f, g, h] = a;
+        ((a + e) + (c + g)) + ((b + f) + (d + h))
+    }
+    #[inline(always)]
+    fn prefetch(self, _: *const u8) {}
+}
