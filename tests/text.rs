@@ -369,7 +369,7 @@ mod metadata {
             self
         }
 
-        fn load_as(&self, unknown: UnknownPre) -> Result<Tokenizer, Error> {
+        fn bytes(&self) -> Vec<u8> {
             let mut bytes = b"GGUF".to_vec();
             bytes.extend(3u32.to_le_bytes());
             bytes.extend(0u64.to_le_bytes());
@@ -380,10 +380,11 @@ mod metadata {
                 bytes.extend(kind.to_le_bytes());
                 bytes.extend(value);
             }
-            let file = tempfile::Builder::new().suffix(".gguf").tempfile().unwrap();
-            std::fs::write(file.path(), bytes).unwrap();
-            let checkpoint = format::open(file.path(), MapMode::Copy).unwrap();
-            Tokenizer::from_gguf(file.path(), checkpoint.metadata.as_ref().unwrap(), unknown)
+            bytes
+        }
+
+        fn load_as(&self, unknown: UnknownPre) -> Result<Tokenizer, Error> {
+            load_bytes(&self.bytes(), unknown)
         }
 
         fn load(&self) -> Result<Tokenizer, Error> {
@@ -394,6 +395,30 @@ mod metadata {
             let error = self.load().err().unwrap_or_else(|| panic!("{part}: was taken"));
             assert_eq!(error.kind(), kind, "{error}");
             assert!(error.message().contains(part) && error.message().contains(".gguf"), "{error}");
+        }
+    }
+
+    fn load_bytes(bytes: &[u8], unknown: UnknownPre) -> Result<Tokenizer, Error> {
+        let file = tempfile::Builder::new().suffix(".gguf").tempfile().unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
+        let checkpoint = format::open(file.path(), MapMode::Copy)?;
+        Tokenizer::from_gguf(file.path(), checkpoint.metadata.as_ref().unwrap(), unknown)
+    }
+
+    /// Every byte changed: an error, or a tokenizer that still does no harm.
+    #[test]
+    fn damaged_metadata_is_an_error_or_harmless() {
+        for whole in [File::byte_level().bytes(), File::sentencepiece().bytes()] {
+            for at in 0..whole.len() {
+                for change in [1, 0x80] {
+                    let mut bytes = whole.clone();
+                    bytes[at] ^= change;
+                    if let Ok(tokenizer) = load_bytes(&bytes, UnknownPre::Refuse) {
+                        let ids = tokenizer.encode("ab a<s>日本é <|end|>\n", true).unwrap_or_default();
+                        let _ = tokenizer.decode(&ids);
+                    }
+                }
+            }
         }
     }
 

@@ -1,14 +1,15 @@
-//! Byte-level BPE as GGUF files of the `gpt2` kind carry it: tokens in GPT-2's alphabet of bytes, and merges in their order.
+//! BPE as GGUF files of the `gpt2` kind carry it: tokens in GPT-2's alphabet of bytes, and merges in their order.
 //!
 //! Encoding cuts the text at the spellings of control and user-defined tokens, the rest into words by the pre-tokeniser, and joins
-//! the bytes of each word, always the pair whose merge is listed first, the leftmost of equals, until no pair has a merge.
+//! the bytes of each word, always the pair whose merge is listed first, the leftmost of equals, until no pair has a merge. A few
+//! vocabularies are written as text instead, with U+2581 for a space and tokens `<0xHH>` for bytes: there characters are joined.
 #![forbid(unsafe_code)]
 
 use super::byte_level::Alphabet;
 use super::join::Work;
-use super::pre_tokenizers::Rule;
+use super::pre_tokenizers::{Rule, TokensFirst};
 use super::split::Splitter;
-use super::vocab::{MAX_VOCAB, Piece, Rules, Vocab, byte_token};
+use super::vocab::{MAX_VOCAB, Piece, Rules, SPACE, Vocab, byte_token};
 use super::whole::{self, Whole};
 use crate::error::{Error, ErrorKind, Result};
 use std::borrow::Cow;
@@ -38,10 +39,12 @@ pub(super) struct Encoder {
     whole: Whole,
     /// The symbol of each byte.
     bytes: [u32; 256],
+    /// The symbol of each character, where the vocabulary is written as text.
+    characters: Option<HashMap<char, u32>>,
     /// Rank and result of joining two symbols.
     merges: HashMap<(u32, u32), (u32, u32)>,
-    /// Tokens by their bytes, where a word that is a token needs no merges.
-    words: Option<HashMap<Box<[u8]>, u32>>,
+    /// Tokens by their bytes that need no merges where they are a word.
+    words: HashMap<Box<[u8]>, u32>,
     /// Symbols below this are tokens; others are spellings that only merges name.
     n_tokens: u32,
     before: Option<u32>,
@@ -60,15 +63,17 @@ impl Encoder {
         let (vocab, whole) = tokens(source, &alphabet)?;
         let mut bytes = [0; 256];
         for (byte, place) in (0..=255u8).zip(&mut bytes) {
-            *place = symbols.id(alphabet.char(byte).to_string().into());
+            let spelling = if source.rule.is_text { format!("<0x{byte:02X}>") } else { alphabet.char(byte).to_string() };
+            *place = symbols.id(&spelling);
         }
-        let words = if source.rule.ignores_merges { Some(words(source, &alphabet)?) } else { None };
+        let merges = merges(source, &mut symbols)?;
         let encoder = Self {
             splitter: Splitter::new(source.rule.passes)?,
             whole,
             bytes,
-            merges: merges(source, &mut symbols)?,
-            words,
+            characters: source.rule.is_text.then(|| symbols.characters()),
+            merges,
+            words: words(source, &alphabet)?,
             n_tokens: symbols.n_tokens,
             before: source.before,
             after: source.after,
@@ -84,24 +89,14 @@ impl Encoder {
             ids.extend(self.before);
         }
         let mut work = Work::new();
-        // Where in `ids` a word was encoded before: texts repeat themselves.
-        let mut known: HashMap<&str, Range<usize>> = HashMap::new();
         let mut rest = text;
         while !rest.is_empty() {
             let (part, token, after) = self.whole.next(rest);
-            self.splitter.split(part, &mut |word| {
-                if let Some(before) = known.get(word) {
-                    reserve(&mut ids, before.len())?;
-                    ids.extend_from_within(before.clone());
-                    return Ok(());
-                }
-                let from = ids.len();
-                self.encode_word(word, &mut work, &mut ids)?;
-                if known.len() < KNOWN_WORDS {
-                    known.insert(word, from..ids.len());
-                }
-                Ok(())
-            })?;
+            if self.characters.is_some() {
+                self.encode_part(&escaped(part)?, &mut work, &mut ids)?;
+            } else {
+                self.encode_part(part, &mut work, &mut ids)?;
+            }
             ids.extend(token);
             rest = after;
         }
@@ -111,13 +106,38 @@ impl Encoder {
         Ok(ids)
     }
 
-    /// Joins the bytes of `word` and appends the ids.
+    /// A text between two whole tokens.
+    fn encode_part(&self, part: &str, work: &mut Work<Rank>, ids: &mut Vec<u32>) -> Result<()> {
+        // Where in `ids` a word was encoded before: texts repeat themselves.
+        let mut known: HashMap<&str, Range<usize>> = HashMap::new();
+        self.splitter.split(part, &mut |word| {
+            if let Some(before) = known.get(word) {
+                reserve(ids, before.len())?;
+                ids.extend_from_within(before.clone());
+                return Ok(());
+            }
+            let from = ids.len();
+            self.encode_word(word, work, ids)?;
+            if known.len() < KNOWN_WORDS {
+                known.insert(word, from..ids.len());
+            }
+            Ok(())
+        })
+    }
+
+    /// Joins the bytes or characters of `word` and appends the ids.
     fn encode_word(&self, word: &str, work: &mut Work<Rank>, ids: &mut Vec<u32>) -> Result<()> {
-        if let Some(id) = self.words.as_ref().and_then(|words| words.get(word.as_bytes())) {
+        if let Some(id) = self.words.get(word.as_bytes()) {
             ids.push(*id);
             return Ok(());
         }
-        work.begin(word.len(), word.bytes().map(|byte| (1, self.symbol(byte))))?;
+        match &self.characters {
+            None => work.begin(word.len(), word.bytes().map(|byte| (1, self.symbol(byte))))?,
+            Some(known) => {
+                let symbol = |c: char| (c.len_utf8(), known.get(&c).copied().unwrap_or(u32::MAX));
+                work.begin(word.chars().count(), word.chars().map(symbol))?;
+            }
+        }
         work.run(|first, second| {
             let (rank, joined) = self.merges.get(&(first.id, second.id))?;
             Some((Reverse(*rank), *joined))
@@ -137,6 +157,15 @@ impl Encoder {
     fn symbol(&self, byte: u8) -> u32 {
         self.bytes.get(usize::from(byte)).copied().unwrap_or(u32::MAX)
     }
+}
+
+/// `text` as vocabularies of text have it.
+fn escaped(text: &str) -> Result<String> {
+    let mut escaped = String::new();
+    let size = text.len().saturating_mul(SPACE.len_utf8());
+    escaped.try_reserve(size).map_err(|_| Error::out_of_memory("the text", size))?;
+    escaped.extend(text.chars().map(|c| if c == ' ' { SPACE } else { c }));
+    Ok(escaped)
 }
 
 /// Words that are looked up rather than encoded again; a bound on the memory for them.
@@ -197,33 +226,45 @@ impl<'a> Symbols<'a> {
     }
 
     /// The number of a spelling; a new one where there is none.
-    fn id(&mut self, spelling: Cow<'a, str>) -> u32 {
+    fn id(&mut self, spelling: &str) -> u32 {
+        if let Some(id) = self.ids.get(spelling) {
+            return *id;
+        }
         // No overflow: `check` bounds the merges, each of which has three spellings.
-        *self.ids.entry(spelling).or_insert_with(|| {
-            self.next += 1;
-            self.next - 1
-        })
+        let id = self.next;
+        self.next += 1;
+        self.ids.insert(spelling.to_owned().into(), id);
+        id
+    }
+
+    /// Those of one character.
+    fn characters(&self) -> HashMap<char, u32> {
+        let one = |spelling: &str| spelling.chars().next().filter(|c| c.len_utf8() == spelling.len());
+        self.ids.iter().filter_map(|(spelling, id)| Some((one(spelling)?, *id))).collect()
     }
 }
 
 /// Rank and result of every merge by its two symbols. A merge may name what is no token: then it makes no token either.
 fn merges<'a>(source: &Source<'a>, symbols: &mut Symbols<'a>) -> Result<HashMap<(u32, u32), (u32, u32)>> {
     let mut merges = HashMap::new();
+    let mut joined = String::new();
     let n = source.merges.len();
     merges.try_reserve(n).map_err(|_| Error::out_of_memory("the merges", n.saturating_mul(24)))?;
     for (rank, &merge) in (0u32..).zip(&source.merges) {
         let parts = merge.split_once(' ').filter(|(left, right)| !left.is_empty() && !right.is_empty());
         let (left, right) = parts.ok_or_else(|| bad(format!("merge {rank}: expected `left right`, found {merge:?}")))?;
-        let pair = (symbols.id(left.into()), symbols.id(right.into()));
-        let joined = symbols.id(format!("{left}{right}").into());
-        merges.entry(pair).or_insert((rank, joined));
+        let pair = (symbols.id(left), symbols.id(right));
+        joined.clear();
+        joined.extend([left, right]);
+        merges.entry(pair).or_insert((rank, symbols.id(&joined)));
     }
     Ok(merges)
 }
 
 /// What every token stands for, and those that are found by their spelling.
 fn tokens(source: &Source, alphabet: &Alphabet) -> Result<(Vocab, Whole)> {
-    let mut vocab = Vocab::new(Rules::PLAIN);
+    let is_text = source.rule.is_text;
+    let mut vocab = Vocab::new(Rules { space: is_text.then_some(SPACE), ..Rules::PLAIN });
     let mut whole = whole::Builder::default();
     for (id, (&token, &kind)) in (0u32..).zip(source.tokens.iter().zip(&source.types)) {
         let piece = match kind {
@@ -233,8 +274,9 @@ fn tokens(source: &Source, alphabet: &Alphabet) -> Result<(Vocab, Whole)> {
             6 => {
                 let byte =
                     byte_token(token).ok_or_else(|| bad(format!("byte token {id}: expected `<0xHH>`, found {token:?}")))?;
-                Piece::Bytes([byte].into())
+                if is_text { Piece::Byte(byte) } else { Piece::Bytes([byte].into()) }
             }
+            _ if is_text => Piece::Text(token.into()),
             _ => Piece::Bytes(alphabet.bytes(token)),
         };
         vocab.set(id, piece)?;
@@ -245,13 +287,19 @@ fn tokens(source: &Source, alphabet: &Alphabet) -> Result<(Vocab, Whole)> {
     Ok((vocab, whole.build()?))
 }
 
-/// The tokens by their bytes.
+/// The tokens that need no merges, by their bytes.
 fn words(source: &Source, alphabet: &Alphabet) -> Result<HashMap<Box<[u8]>, u32>> {
     let mut words = HashMap::new();
-    let n = source.tokens.len();
-    words.try_reserve(n).map_err(|_| Error::out_of_memory("the vocabulary", n.saturating_mul(40)))?;
-    let plain = (0u32..).zip(source.tokens.iter().zip(&source.types)).filter(|(_, (_, kind))| matches!(kind, 1 | 5));
-    words.extend(plain.map(|(id, (token, _))| (alphabet.bytes(token), id)));
+    let wanted = |token: &str| match source.rule.tokens_first {
+        TokensFirst::None => false,
+        TokensFirst::LineEnds => token.bytes().all(|byte| byte == b'\n'),
+        TokensFirst::All => true,
+    };
+    let tokens = (0u32..).zip(source.tokens.iter().zip(&source.types));
+    for (id, (token, _)) in tokens.filter(|(_, (token, kind))| matches!(kind, 1 | 5) && wanted(token)) {
+        words.try_reserve(1).map_err(|_| Error::out_of_memory("the vocabulary", words.len().saturating_mul(80)))?;
+        words.insert(if source.rule.is_text { token.as_bytes().into() } else { alphabet.bytes(token) }, id);
+    }
     Ok(words)
 }
 
@@ -301,6 +349,21 @@ mod tests {
         assert_eq!(ids(&source, "abcb"), [0, 1, 2, 1]);
         source.rule = by_name("llama-bpe").unwrap();
         assert_eq!(ids(&source, "abcb ab a"), [7, 5, 0, 1, 6]);
+    }
+
+    #[test]
+    fn vocabularies_of_text_join_characters() {
+        let source = Source {
+            tokens: vec!["<0xC3>", "<0xA9>", "a", "\u{2581}", "\u{2581}a", "日", "日a", "\n", "\n\n", "<s>"],
+            types: vec![6, 6, 1, 1, 1, 1, 1, 1, 1, 3],
+            merges: vec!["\u{2581} a", "日 a"],
+            rule: by_name("gemma4").unwrap(),
+            before: Some(9),
+            after: None,
+        };
+        assert_eq!(ids(&source, "日a aé\n\n\na\n\n"), [6, 4, 0, 1, 7, 7, 7, 2, 8]);
+        let (_, vocab) = Encoder::new(&source).unwrap();
+        assert_eq!([4, 6, 8].map(|id| vocab.token_text(id).unwrap()), [" a", "日a", "\n\n"]);
     }
 
     #[test]

@@ -45,9 +45,13 @@ pub(super) fn read<'a>(path: &Path, metadata: &'a Metadata, unknown: UnknownPre)
     let types = metadata.i32_array(TYPES)?.ok_or_else(|| metadata.missing(TYPES))?;
     match metadata.get_str(MODEL)? {
         Some("llama") => read_spm(path, metadata, tokens, types),
-        Some("gpt2") => read_bpe(path, metadata, tokens, types, unknown),
+        Some("gpt2") => read_bpe(path, metadata, tokens, types, rule(path, metadata, unknown)?),
+        Some("gemma4") => {
+            let rule = pre_tokenizers::by_name(pre_tokenizers::GEMMA4).ok_or_else(|| metadata.missing(PRE))?;
+            read_bpe(path, metadata, tokens, types, rule)
+        }
         Some(other) => {
-            let sentence = "is not supported: expected \"llama\" (SentencePiece) or \"gpt2\" (byte-level BPE)";
+            let sentence = "is not supported: expected \"llama\" (SentencePiece) or \"gpt2\" and \"gemma4\" (BPE)";
             Err(Error::unsupported(format!("{}: {MODEL} {other:?} {sentence}", path.display())))
         }
         None => Err(metadata.missing(MODEL)),
@@ -87,10 +91,9 @@ fn read_bpe<'a>(
     metadata: &'a Metadata,
     tokens: Vec<&'a str>,
     types: Vec<i32>,
-    unknown: UnknownPre,
+    rule: &'static Rule,
 ) -> Result<Found<'a>> {
     let ids = Ids::read(path, metadata, tokens.len())?;
-    let rule = rule(path, metadata, unknown)?;
     let add_bos = metadata.get_bool("tokenizer.ggml.add_bos_token")?.unwrap_or(rule.adds_bos);
     let add_eos = metadata.get_bool("tokenizer.ggml.add_eos_token")?.unwrap_or(false);
     let source = bpe::Source {
@@ -147,7 +150,7 @@ impl Ids {
 }
 
 /// Spellings of tokens that end a text or a turn.
-const ENDS: [&str; 14] = [
+const ENDS: [&str; 15] = [
     "<|eot_id|>",
     "<|eom_id|>",
     "<|im_end|>",
@@ -157,6 +160,7 @@ const ENDS: [&str; 14] = [
     "<|endoftext|>",
     "<|end_of_text|>",
     "<end_of_turn>",
+    "<turn|>",
     "<end_of_utterance>",
     "<EOT>",
     "[EOT]",

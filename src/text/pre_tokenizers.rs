@@ -11,10 +11,21 @@ use super::split::Pass::{self, Each, Thousands, ThousandsAttached, Words, WordsH
 pub(super) struct Rule {
     names: &'static [&'static str],
     pub(super) passes: &'static [Pass],
-    /// A word that is a token is that token, whatever the merges say.
-    pub(super) ignores_merges: bool,
+    /// Which words that are tokens are those tokens, whatever the merges say.
+    pub(super) tokens_first: TokensFirst,
+    /// The vocabulary is written as text, not in GPT-2's alphabet of bytes.
+    pub(super) is_text: bool,
     /// A text begins with BOS where the file does not say.
     pub(super) adds_bos: bool,
+}
+
+/// See [`Rule`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum TokensFirst {
+    None,
+    /// Those of line ends alone.
+    LineEnds,
+    All,
 }
 
 /// The rule of a name.
@@ -24,6 +35,8 @@ pub(super) fn by_name(name: &str) -> Option<&'static Rule> {
 
 /// The one that old files without a name mean.
 pub(super) const DEFAULT: &str = "default";
+/// The one of the kind of vocabulary called `gemma4`.
+pub(super) const GEMMA4: &str = "gemma4";
 
 macro_rules! contractions {
     () => {
@@ -128,12 +141,12 @@ const AFMOE_SCRIPTS: &str = concat!(
 
 /// A rule that leaves words to the merges and BOS to the file.
 const fn rule(names: &'static [&'static str], passes: &'static [Pass]) -> Rule {
-    Rule { names, passes, ignores_merges: false, adds_bos: false }
+    Rule { names, passes, tokens_first: TokensFirst::None, is_text: false, adds_bos: false }
 }
 
 /// A rule under which a word that is a token is that token.
 const fn whole_words(names: &'static [&'static str], passes: &'static [Pass]) -> Rule {
-    Rule { ignores_merges: true, ..rule(names, passes) }
+    Rule { tokens_first: TokensFirst::All, ..rule(names, passes) }
 }
 
 static RULES: &[Rule] = &[
@@ -221,6 +234,13 @@ static RULES: &[Rule] = &[
     ),
     rule(&["spark2_5"], &[Each(r"\p{N}{1,3}"), HAN_KANA, Words(marked_words!(r"|[\r\n]")), Each(r"\p{N}")]),
     rule(&["afmoe"], &[Thousands(None, r"\p{N}+"), Each(AFMOE_SCRIPTS), Words(marked_words!(r"[\r\n]*|\s*[\r\n]+"))]),
+    Rule {
+        tokens_first: TokensFirst::LineEnds,
+        is_text: true,
+        adds_bos: true,
+        ..rule(&[GEMMA4, "granite-embed-multi-311m"], &[Each(r"[^\n]+|\n+")])
+    },
+    Rule { is_text: true, ..rule(&["sarvam-moe"], &[Each(r"[^\n]+|\n+")]) },
     rule(&["superbpe"], &[Each(r"\p{N}+"), ThousandsAttached]),
     rule(&["bloom", "gpt3-finnish", "poro-chat"], &[BLOOM]),
     rule(&["viking"], &[BLOOM, Each(r"\p{N}")]),

@@ -6,15 +6,13 @@
 #![forbid(unsafe_code)]
 
 use super::join::Work;
-use super::vocab::{MAX_VOCAB, Piece, Rules, Start, Vocab, byte_token};
+use super::vocab::{MAX_VOCAB, Piece, Rules, SPACE, Start, Vocab, byte_token};
 use super::whole::{self, Whole};
 use crate::error::{Error, ErrorKind, Result};
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::ops::Range;
 
-/// What is written for a space inside pieces.
-const SPACE: char = '\u{2581}';
 const SPACE_STR: &str = "\u{2581}";
 
 /// What a vocabulary file says of the tokenizer; `pieces`, `scores` and `types` are by token id.

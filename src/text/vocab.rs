@@ -6,6 +6,9 @@ use crate::error::{Error, Result};
 /// No vocabulary comes near this; it bounds what an id in a file can make us allocate.
 pub(super) const MAX_VOCAB: usize = 1 << 22;
 
+/// What is written for a space inside pieces of SentencePiece and its like.
+pub(super) const SPACE: char = '\u{2581}';
+
 /// What one token id stands for.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) enum Piece {

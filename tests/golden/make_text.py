@@ -350,6 +350,8 @@ PRE_TOKENIZERS = [
      [r"\d{1,3}(?=(?:\d{3})*\b)",
       r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}"
       r"\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"]),
+    (["gemma4", "granite-embed-multi-311m", "sarvam-moe"],
+     [r"[^\n]+|[\n]+"]),
     (["superbpe"],
      [r"\p{N}+",
       r"(?=(\d{3})+(?!\d))"]),
