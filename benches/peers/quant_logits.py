@@ -1,0 +1,95 @@
+#!/usr/bin/env python3
+"""Logits from quantised weights, here and in llama.cpp, both against f32 logits of the same weights dequantised.
+
+    python3 benches/peers/quant_logits.py [TYPE ...]
+
+Tiny random models of four families, quantised by llama.cpp to each type that it can make. The f32 logits are this library's with
+weights converted to f32, which the golden tests compare with transformers. What separates the two rows is how each program rounds the
+activations, so ours may be no worse: the script fails where our KL divergence is more than 1.25 times llama.cpp's (the noise of
+some hundred positions) and more than 1e-9.
+"""
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from engine import REPOSITORY, Engine, LlamaCpp, log_softmax, quantise, skip
+
+try:
+    import gguf  # noqa: F401
+    import llama_cpp  # noqa: F401
+    import torch
+    from transformers import GPT2Config, LlamaConfig, Olmo2Config, Qwen2Config
+except ImportError as missing:
+    skip(missing)
+
+sys.path.insert(0, str(REPOSITORY / "tests/golden"))
+from make.gguf_files import write_gguf  # noqa: E402
+from make.models import random_model  # noqa: E402
+
+# Name of the type and llama.cpp's number of the file type that is that type throughout.
+TYPES = {"Q4_0": 2, "Q4_1": 3, "Q5_0": 8, "Q5_1": 9, "Q8_0": 7, "Q2_K": 10, "Q3_K": 12, "Q4_K": 15, "Q5_K": 17, "Q6_K": 18,
+         "IQ4_NL": 25, "IQ4_XS": 30, "TQ1_0": 36, "TQ2_0": 37, "MXFP4": 38}
+SIZES = dict(vocab_size=512, hidden_size=256, intermediate_size=512, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
+             max_position_embeddings=256, bos_token_id=1, eos_token_id=2)
+MODELS = {
+    "llama": lambda: LlamaConfig(**SIZES),
+    "qwen2": lambda: Qwen2Config(**SIZES),
+    "olmo2": lambda: Olmo2Config(**SIZES),
+    "gpt2": lambda: GPT2Config(vocab_size=512, n_embd=256, n_layer=3, n_head=4, n_positions=256, bos_token_id=1, eos_token_id=2),
+}
+N_TOKENS = 200
+
+
+def measure(logits, exact):
+    """Cosine of all logits, mean KL divergence over the positions."""
+    cosine = (logits * exact).sum() / np.sqrt((logits**2).sum() * (exact**2).sum())
+    p, q = log_softmax(exact), log_softmax(logits)
+    return float(cosine), float((np.exp(p) * (p - q)).sum(-1).mean())
+
+
+def run(model, tokens, one_by_one):
+    if one_by_one:
+        return np.concatenate([model.feed([token]) for token in tokens])
+    return model.feed(tokens, all_logits=True)
+
+
+def compare(folder, family, type_name, tokens):
+    path = folder / f"{family}-{type_name}.gguf"
+    try:
+        quantise(folder / f"{family}.gguf", path, TYPES[type_name])
+    except RuntimeError as error:
+        return print(f"{family:6} {type_name:7} {error}")
+    exact = Engine(path, "f32").feed(tokens, all_logits=True)
+    worse = []
+    for how in ("prefill", "decode"):
+        found = {}
+        for program in (Engine, LlamaCpp):
+            model = program(path)
+            found[program.name] = measure(run(model, tokens, how == "decode"), exact)
+            model.close()
+        (ours, our_kl), (theirs, their_kl) = found["engine"], found["llama.cpp"]
+        print(f"{family:6} {type_name:7} {how:8} 1-cosine {1 - ours:9.2e} / {1 - theirs:9.2e}   KL {our_kl:9.2e} / {their_kl:9.2e}", flush=True)
+        if our_kl > 1.25 * their_kl and our_kl > 1e-9:
+            worse.append(f"{family} {type_name} {how}: KL {our_kl:.2e}, llama.cpp {their_kl:.2e}")
+    return worse
+
+
+def main():
+    names = sys.argv[1:] or list(TYPES)
+    worse = []
+    print("engine / llama.cpp")
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        for family, config in MODELS.items():
+            torch.manual_seed(7)
+            write_gguf(folder / f"{family}.gguf", random_model(config()), torch.float32, True)
+            tokens = np.random.default_rng(7).integers(3, 512, N_TOKENS)
+            for name in names:
+                worse += compare(folder, family, name, tokens) or []
+    print("\n".join(["worse than llama.cpp:", *worse] if worse else ["nowhere worse than llama.cpp"]))
+    sys.exit(bool(worse))
+
+
+if __name__ == "__main__":
+    main()
