@@ -17,6 +17,9 @@ pub enum Pairing {
 /// Positions of one piece of the table; a piece is built when a sequence first reaches it.
 const PIECE: usize = 1024;
 
+/// Pieces of one group: so the list of them, too, grows with the positions in use, whatever context length a file claims.
+const GROUP: usize = 1024;
+
 /// Tables of cos and sin, shared by all sequences of a model.
 pub struct RopeTable {
     /// Angle per position of each pair.
@@ -24,24 +27,24 @@ pub struct RopeTable {
     /// What cos and sin are multiplied by.
     magnitude: f64,
     pairing: Pairing,
-    /// Each `[PIECE, 2, n_pairs]`: a position's cos, then its sin.
-    pieces: Vec<OnceCell<Vec<f32>>>,
+    /// Groups of [`GROUP`] pieces, each `[PIECE, 2, n_pairs]`: a position's cos, then its sin.
+    groups: Vec<OnceCell<Vec<OnceCell<Vec<f32>>>>>,
 }
 
 impl RopeTable {
     /// A table for `context_length` positions, still empty.
     pub fn new(frequencies: Vec<f64>, magnitude: f64, pairing: Pairing, context_length: usize) -> Result<Self> {
-        let n = context_length.div_ceil(PIECE);
-        let mut pieces = Vec::new();
-        pieces.try_reserve_exact(n).map_err(|_| Error::out_of_memory("the RoPE table", n.saturating_mul(32)))?;
-        pieces.resize_with(n, OnceCell::new);
-        Ok(Self { frequencies, magnitude, pairing, pieces })
+        Ok(Self { frequencies, magnitude, pairing, groups: empty_cells(context_length.div_ceil(PIECE * GROUP))? })
     }
 
     /// Builds what positions `0..len` need.
     pub fn prepare(&self, len: usize) -> Result<()> {
-        for (i, piece) in self.pieces.iter().take(len.div_ceil(PIECE)).enumerate() {
-            piece.get_or_try_init(|| self.build(i * PIECE))?;
+        let n = len.div_ceil(PIECE);
+        for (i, group) in self.groups.iter().take(n.div_ceil(GROUP)).enumerate() {
+            let pieces = group.get_or_try_init(|| empty_cells(GROUP))?;
+            for (piece, i) in pieces.iter().zip(i * GROUP..n) {
+                piece.get_or_try_init(|| self.build(i * PIECE))?;
+            }
         }
         Ok(())
     }
@@ -63,7 +66,9 @@ impl RopeTable {
     /// cos and sin of a prepared position, `[n_pairs]` each.
     fn at(&self, position: usize) -> (&[f32], &[f32]) {
         let n = self.frequencies.len();
-        let piece = self.pieces[position / PIECE].get().expect("the step has prepared its positions");
+        let piece = position / PIECE;
+        let group = self.groups[piece / GROUP].get();
+        let piece = group.and_then(|pieces| pieces[piece % GROUP].get()).expect("the step has prepared its positions");
         piece[position % PIECE * 2 * n..][..2 * n].split_at(n)
     }
 
@@ -84,6 +89,13 @@ impl RopeTable {
             }
         }
     }
+}
+
+fn empty_cells<T>(n: usize) -> Result<Vec<OnceCell<T>>> {
+    let mut cells = Vec::new();
+    cells.try_reserve_exact(n).map_err(|_| Error::out_of_memory("the RoPE table", n.saturating_mul(size_of::<OnceCell<T>>())))?;
+    cells.resize_with(n, OnceCell::new);
+    Ok(cells)
 }
 
 /// Turns the heads that fill the first `heads` elements of each row of `x: [n_tokens, width]`, the rows being positions
