@@ -120,6 +120,10 @@
 /// The files are mapped, and a SIGBUS handler, installed for the process, turns a truncated file into ENGINE_ERR_IO.
 #define ENGINE_MAPPING_GUARDED 2
 
+/// engine_load_options.flags: where a GGUF file names a pre-tokenizer that this version does not know, texts are split by the default
+/// one, which gives other tokens than the model was trained on for some texts; without it, such a file has no tokenizer.
+#define ENGINE_LOAD_DEFAULT_PRE_TOKENIZER 1
+
 /// engine_cache_options.kv_type: ENGINE_KV_F32.
 #define ENGINE_KV_DEFAULT 0
 
@@ -165,7 +169,7 @@ typedef struct engine_load_options {
     int32_t weights;
     /// ENGINE_MAPPING_…
     int32_t mapping;
-    /// 0. This version knows no flags.
+    /// 0, or ENGINE_LOAD_… put together with |.
     uint32_t flags;
     /// NULL, or what to call while loading.
     engine_progress_callback progress;

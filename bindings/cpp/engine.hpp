@@ -116,6 +116,8 @@ public:
     LoadOptions &weights(std::int32_t weights) noexcept { return options_.weights = weights, *this; }
     /// ENGINE_MAPPING_...
     LoadOptions &mapping(std::int32_t mapping) noexcept { return options_.mapping = mapping, *this; }
+    /// ENGINE_LOAD_... put together with |.
+    LoadOptions &flags(std::uint32_t flags) noexcept { return options_.flags = flags, *this; }
     /// Called while the model loads with the fraction done, 0 to 1; false cancels the load. An exception that it throws cancels
     /// the load too and comes out of Model's constructor.
     LoadOptions &progress(std::function<bool(float)> progress) { return progress_ = std::move(progress), *this; }

@@ -118,12 +118,12 @@ pub(super) unsafe fn required_path<'a>(path: *const c_char) -> Result<&'a Path> 
 /// The core's options, without the progress callback.
 pub(super) fn load_options<'o>(options: Option<&engine_load_options>) -> Result<LoadOptions<'o>> {
     let Some(options) = options else { return Ok(LoadOptions::default()) };
-    options.check_flags()?;
     Ok(LoadOptions {
         threads: options.threads as usize,
         isa: options.isa()?,
         weights: options.weights()?,
         mapping: options.mapping()?,
+        unknown_pre_tokenizer: options.unknown_pre_tokenizer()?,
         progress: None,
     })
 }

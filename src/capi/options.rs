@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::format::MapMode;
 use crate::kernels::Isa;
 use crate::model::{CacheOptions, KvType, Weights};
+use crate::text::UnknownPre;
 use std::ffi::c_void;
 
 /// engine_load_options.isa: the best instruction set that this CPU has, unless the environment variable ENGINE_ISA names one.
@@ -42,6 +43,10 @@ pub const ENGINE_MAPPING_COPY: i32 = 1;
 /// The files are mapped, and a SIGBUS handler, installed for the process, turns a truncated file into ENGINE_ERR_IO.
 pub const ENGINE_MAPPING_GUARDED: i32 = 2;
 
+/// engine_load_options.flags: where a GGUF file names a pre-tokenizer that this version does not know, texts are split by the default
+/// one, which gives other tokens than the model was trained on for some texts; without it, such a file has no tokenizer.
+pub const ENGINE_LOAD_DEFAULT_PRE_TOKENIZER: u32 = 1;
+
 /// engine_cache_options.kv_type: ENGINE_KV_F32.
 pub const ENGINE_KV_DEFAULT: i32 = 0;
 /// Keys and values as 32-bit floats.
@@ -71,7 +76,7 @@ pub struct engine_load_options {
     pub weights: i32,
     /// ENGINE_MAPPING_…
     pub mapping: i32,
-    /// 0. This version knows no flags.
+    /// 0, or ENGINE_LOAD_… put together with |.
     pub flags: u32,
     /// NULL, or what to call while loading.
     pub progress: engine_progress_callback,
@@ -202,8 +207,12 @@ impl engine_load_options {
         }
     }
 
-    pub(super) fn check_flags(&self) -> Result<()> {
-        if self.flags == 0 { Ok(()) } else { unknown("flags", format_args!("{:#x}", self.flags)) }
+    pub(super) fn unknown_pre_tokenizer(&self) -> Result<UnknownPre> {
+        match self.flags {
+            0 => Ok(UnknownPre::Refuse),
+            ENGINE_LOAD_DEFAULT_PRE_TOKENIZER => Ok(UnknownPre::UseDefault),
+            other => unknown("flags", format_args!("{other:#x}")),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use crate::kernels::{Isa, Kernels, Layout};
 use crate::ops::elementwise::Norm;
 use crate::ops::linear::Linear;
 use crate::ops::rope::RopeTable;
+use crate::text::UnknownPre;
 use crate::threads::Pool;
 use once_cell::sync::OnceCell;
 use std::path::Path;
@@ -52,6 +53,8 @@ pub struct LoadOptions<'a> {
     pub weights: Weights,
     /// How files are brought into memory.
     pub mapping: MapMode,
+    /// What to do about a GGUF file's pre-tokenizer that this version does not know.
+    pub unknown_pre_tokenizer: UnknownPre,
     /// Progress callback.
     pub progress: Option<Progress<'a>>,
 }
@@ -101,6 +104,7 @@ pub(super) fn load(path: &Path, options: LoadOptions<'_>) -> Result<Arc<Model>> 
         threads: pool.threads(),
         isa: kernels.isa().name(),
     };
+    let unknown_pre_tokenizer = loader.options.unknown_pre_tokenizer;
     let panel_len = linears().map(Linear::panel_len).max().unwrap_or(0);
     let quantised_len = linears().map(Linear::quantised_len).max().unwrap_or(0);
     let tokenizer = OnceCell::new();
@@ -119,6 +123,7 @@ pub(super) fn load(path: &Path, options: LoadOptions<'_>) -> Result<Arc<Model>> 
         panel_len,
         quantised_len,
         source,
+        unknown_pre_tokenizer,
         tokenizer,
     }))
 }

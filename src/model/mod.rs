@@ -122,6 +122,7 @@ pub struct Model {
     quantised_len: usize,
     /// What it was loaded from; its tensors have gone to the layers.
     source: Checkpoint,
+    unknown_pre_tokenizer: UnknownPre,
     tokenizer: OnceCell<Tokenizer>,
 }
 
@@ -179,7 +180,7 @@ impl Model {
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
         self.tokenizer.get_or_try_init(|| {
             let tokenizer = match &self.source.metadata {
-                Some(metadata) => Tokenizer::from_gguf(&self.source.path, metadata, UnknownPre::Refuse),
+                Some(metadata) => Tokenizer::from_gguf(&self.source.path, metadata, self.unknown_pre_tokenizer),
                 None => Tokenizer::from_dir(&self.source.dir, self.source.kind),
             };
             tokenizer?.with_rows(self.spec.vocab_size)
