@@ -31,6 +31,7 @@ use float::{Floats, Matmul, Pack, Product};
 pub use isa::Isa;
 use quant::Quants;
 pub use quant::activations::Activations;
+pub use quant::pack::{LARGEST, pack as pack_quant, packs, unfit};
 
 /// How a weight matrix lies in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

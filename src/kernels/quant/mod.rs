@@ -6,11 +6,13 @@
 //! | `activations` | activations in 8 bits |
 //! | `product` | the product of the two: one body for all types and instruction sets |
 //! | `ints` | vectors of small integers of each instruction set |
+//! | `pack` | from f32 to blocks, while loading or to a file |
 
 pub(super) mod activations;
 mod by_256;
 mod by_32;
 pub(super) mod ints;
+pub(super) mod pack;
 pub(super) mod product;
 #[cfg(test)]
 mod tests;
