@@ -49,6 +49,7 @@ def measure(logits, exact):
 
 
 def run(model, tokens, one_by_one):
+    model.reset()
     if one_by_one:
         return np.concatenate([model.feed([token]) for token in tokens])
     return model.feed(tokens, all_logits=True)

@@ -24,6 +24,17 @@
 //! | a metadata value is given as the type asked for, or refused with both types named | `gguf_metadata_types` |
 //! | a shard is a plain file name in the index's directory, and holds what the index says | `shard_names`, `shard_contents` |
 //! | all parts of a split GGUF model are there, are what their names say, and share no tensor | `gguf_parts` |
+//!
+//! What the layers above promise of a model that loads, whatever its files say:
+//!
+//! | promise | test (in the repository's `tests`) |
+//! |---|---|
+//! | heads fit the width, key/value heads divide heads, every size is capped before it is multiplied | `gguf_metadata.rs`, `refusals.rs` |
+//! | layers and experts are capped, and all of their tensors there, of the right shape | `gguf_metadata.rs`, `refusals.rs` |
+//! | no tensor is left over | `refusals.rs` |
+//! | the vocabulary has a row for each token, each token comes once, ids are below their number | `gguf_metadata.rs`, `text.rs` |
+//! | a byte token is `<0xHH>` and nothing else | `text::vocab::tests` |
+//! | any truncation and any flipped bit of a header costs less than 100 ms and the file's size and 16 MiB | `hostile_gguf.rs` |
 #![deny(unsafe_code)]
 
 mod dtype;
