@@ -139,6 +139,15 @@
 /// Keys and values in 8 bits. Not in this version: ENGINE_ERR_UNSUPPORTED.
 #define ENGINE_KV_Q8_0 4
 
+/// engine_request.want: no logits.
+#define ENGINE_LOGITS_NONE 0
+
+/// engine_request.want: those that follow the last token fed, float[vocab_size].
+#define ENGINE_LOGITS_LAST 1
+
+/// engine_request.want: those of every token fed, float[n_tokens][vocab_size].
+#define ENGINE_LOGITS_ALL 2
+
 /// One sequence: its tokens' keys and values. One thread at a time may use it, whichever that is; only engine_cache_cancel()
 /// may be called beside.
 typedef struct engine_cache engine_cache;
@@ -236,6 +245,26 @@ typedef struct engine_cache_options {
     /// tokens: those layers let go of what is further back. 0: 64. For other models it says nothing: they keep everything.
     size_t rewind_tokens;
 } engine_cache_options;
+
+/// One sequence's part of engine_step_batch().
+typedef struct engine_request {
+    /// sizeof(engine_request), the same in all requests of a batch.
+    uint32_t struct_size;
+    /// Written: how this request ended.
+    engine_status status;
+    /// The sequence. No two requests may have the same.
+    struct engine_cache *cache;
+    /// What is fed to it: uint32_t[n_tokens].
+    const uint32_t *tokens;
+    /// See tokens.
+    size_t n_tokens;
+    /// Where its logits go; ignored with ENGINE_LOGITS_NONE.
+    float *logits;
+    /// ENGINE_LOGITS_…
+    int32_t want;
+    /// 0.
+    uint32_t reserved;
+} engine_request;
 
 /// Done.
 #define ENGINE_OK 0
@@ -449,6 +478,18 @@ engine_status engine_step_all(struct engine_cache *cache,
 /// changes nothing. The one function that may be called from any thread while another one uses the cache (not while it frees
 /// it). NULL is fine.
 void engine_cache_cancel(const struct engine_cache *cache);
+
+/// Feeds tokens to many caches of one model at once: single tokens of some, pieces of prompts of others. Each does what engine_step()
+/// or engine_step_all() would do, with the same bits in the logits, but those of up to 16 tokens share one pass over the weights,
+/// which is most of what a step costs.
+///
+/// requests: engine_request[n]. A request that fails has its status, and its cache is as it was; the others go on. So does one whose
+/// cache is cancelled meanwhile. Returns ENGINE_OK if all went well, else the status of the first that failed, with its sentence, which
+/// begins with its place ("requests[2]: ...").
+///
+/// Errors: those of engine_step(); ENGINE_ERR_BAD_ARGUMENT for a cache that is in the batch twice or of another model than the first.
+engine_status engine_step_batch(struct engine_request *requests,
+                                size_t n);
 
 /// A decoder for a text that begins here. *decoder: the new decoder, to be freed with engine_decoder_free(); NULL after a
 /// failure. It keeps the model alive.

@@ -314,6 +314,7 @@ public:
     explicit operator bool() const noexcept { return handle_ != nullptr; }
 
 private:
+    friend class Batch;
     static void expect_room(std::size_t size, std::size_t needed) {
         if (size >= needed) return;
         throw Error(ENGINE_ERR_BUFFER_TOO_SMALL, "logits: " + std::to_string(needed) + " elements are needed, there is room for " +
@@ -322,6 +323,45 @@ private:
 
     std::unique_ptr<engine_cache, detail::Free> handle_;
     std::size_t vocab_size_ = 0;
+};
+
+/// Steps of many caches at once, which share the passes over the weights: add() each, then run(). The caches, tokens and logits are
+/// looked at in run(), so they must live until then.
+class Batch {
+public:
+    /// Feeds tokens to a cache without asking for logits.
+    void add(Cache &cache, Span<const Token> tokens) { push(cache, tokens, nullptr, ENGINE_LOGITS_NONE); }
+    /// The same with the last token's logits: `logits` has at least vocab_size elements.
+    void add(Cache &cache, Span<const Token> tokens, Span<float> logits) {
+        cache.expect_room(logits.size(), cache.vocab_size_);
+        push(cache, tokens, logits.data(), ENGINE_LOGITS_LAST);
+    }
+    /// The same with the logits of every token: `logits` has at least tokens.size() * vocab_size elements.
+    void add_all(Cache &cache, Span<const Token> tokens, Span<float> logits) {
+        if (tokens.size() <= cache.max_tokens()) cache.expect_room(logits.size(), tokens.size() * cache.vocab_size_);
+        push(cache, tokens, logits.data(), ENGINE_LOGITS_ALL);
+    }
+
+    /// Runs the steps. Throws the first failure, after all of them have run: status() tells each one's.
+    void run() { check(engine_step_batch(requests_.data(), requests_.size())); }
+    /// How the step added as number `i` ended.
+    engine_status status(std::size_t i) const { return requests_.at(i).status; }
+    std::size_t size() const noexcept { return requests_.size(); }
+    void clear() noexcept { requests_.clear(); }
+
+private:
+    void push(Cache &cache, Span<const Token> tokens, float *logits, std::int32_t want) {
+        engine_request request{};
+        request.struct_size = sizeof request;
+        request.cache = cache.get();
+        request.tokens = tokens.data();
+        request.n_tokens = tokens.size();
+        request.logits = logits;
+        request.want = want;
+        requests_.push_back(request);
+    }
+
+    std::vector<engine_request> requests_;
 };
 
 /// Turns tokens into text one by one, in whole characters. One thread at a time may use it. It keeps its model alive.

@@ -15,7 +15,7 @@ use std::sync::{RwLock, TryLockError};
 // Two calls at once on one cache are the caller's mistake: the lock is never waited for, but turns the mistake into an error,
 // and a panic inside a step into poison.
 pub struct engine_cache {
-    cache: RwLock<Cache>,
+    pub(super) cache: RwLock<Cache>,
     canceller: Canceller,
     /// `cache.len()` after the last call, readable also when the lock is poisoned.
     len: AtomicUsize,
@@ -31,17 +31,22 @@ impl engine_cache {
     fn change(&self, body: impl FnOnce(&mut Cache) -> Result<()>) -> Result<()> {
         let mut cache = self.cache.try_write().map_err(locked)?;
         let result = body(&mut cache);
-        self.len.store(cache.len(), Ordering::Relaxed);
+        self.store_len(&cache);
         result
+    }
+
+    /// Notes the length of the cache, which the caller has locked.
+    pub(super) fn store_len(&self, cache: &Cache) {
+        self.len.store(cache.len(), Ordering::Relaxed);
     }
 }
 
-fn locked<T>(error: TryLockError<T>) -> Error {
+pub(super) fn locked<T>(error: TryLockError<T>) -> Error {
     match error {
         TryLockError::Poisoned(_) => {
             Error::new(ErrorKind::Poisoned, "cache: an internal error left it unusable; it can only be freed")
         }
-        TryLockError::WouldBlock => Error::bad_argument("cache: another thread is using it"),
+        TryLockError::WouldBlock => Error::bad_argument("cache: it is in use, by another thread or twice in one batch"),
     }
 }
 
@@ -171,7 +176,7 @@ pub unsafe extern "C" fn engine_step_all(
 ///
 /// # Safety
 /// As for [`slice`].
-unsafe fn fed<'a>(cache: &Cache, tokens: *const u32, n_tokens: usize) -> Result<&'a [u32]> {
+pub(super) unsafe fn fed<'a>(cache: &Cache, tokens: *const u32, n_tokens: usize) -> Result<&'a [u32]> {
     let (len, max) = (cache.len(), cache.max_tokens());
     if n_tokens > max.saturating_sub(len) {
         let message = format!("n_tokens: {n_tokens} more do not fit, the cache holds {len} of at most {max} tokens");

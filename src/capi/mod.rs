@@ -11,6 +11,7 @@
 //! | `model` | `engine_model`: loading, facts, text |
 //! | `facts` | memory estimates, metadata |
 //! | `cache` | `engine_cache`: steps |
+//! | `batch` | steps of many caches at once |
 //! | `decoder` | `engine_decoder`: streaming text |
 //!
 //! What every `unsafe` block here rests on is the same: the C caller keeps the header's chapter "Pointers" (a pointer is NULL
@@ -19,6 +20,7 @@
 // C names are the Rust names: what is read here is what the header says. The safety contract of all functions is the header.
 #![allow(non_camel_case_types, clippy::missing_safety_doc)]
 
+mod batch;
 mod cache;
 mod decoder;
 mod facts;
@@ -27,6 +29,7 @@ mod model;
 mod options;
 mod status;
 
+pub use batch::*;
 pub use cache::*;
 pub use decoder::*;
 pub use facts::*;

@@ -52,7 +52,7 @@ impl From<ErrorKind> for Status {
 }
 
 /// A status on its way out.
-struct Status(engine_status);
+pub(super) struct Status(pub(super) engine_status);
 
 /// ENGINE_VERSION_MAJOR of the header that a program was compiled with; engine_version() is the library it runs with.
 pub const ENGINE_VERSION_MAJOR: i32 = 0;

@@ -2,13 +2,15 @@
 #![forbid(unsafe_code)]
 
 use super::Model;
-use super::forward::{Logits, MAX_CHUNK, Pass, Scratch, forward};
+use super::forward::{MAX_CHUNK, Scratch, Sequence, forward};
+pub use super::forward::Logits;
 use super::kv::{KvBlocks, KvShape};
 use crate::arch::Spec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Float;
 use crate::ops::Path;
 use crate::ops::attention::Heads;
+use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -65,10 +67,10 @@ pub struct Cache {
     model: Arc<Model>,
     max_tokens: usize,
     rewind_tokens: usize,
-    heads: Heads,
+    pub(super) heads: Heads,
     len: usize,
     kv: KvBlocks,
-    scratch: Scratch,
+    pub(super) scratch: Scratch,
     cancel: Arc<AtomicBool>,
 }
 
@@ -164,22 +166,27 @@ impl Cache {
         self.feed(tokens, Logits::All(expect_len(logits, len)?))
     }
 
-    fn feed(&mut self, tokens: &[u32], logits: Logits<'_>) -> Result<()> {
+    pub(super) fn feed(&mut self, tokens: &[u32], logits: Logits<'_>) -> Result<()> {
         self.check(tokens)?;
         let before = self.len;
         let fed = self.run(tokens, logits).and_then(|()| self.model.check_files());
+        self.settle(before, tokens.len(), &fed);
+        fed
+    }
+
+    /// Behind a step of `n_tokens`: they are held, or everything is as it was `before`.
+    pub(super) fn settle(&mut self, before: usize, n_tokens: usize, fed: &Result<()>) {
         match fed {
             Ok(()) => {
-                self.len = before + tokens.len();
+                self.len = before + n_tokens;
                 let rewound = self.len.saturating_sub(self.rewind_tokens);
                 self.kv.let_go(rewound, 0..0);
             }
             Err(_) => self.kv.truncate(before),
         }
-        fed
     }
 
-    fn check(&self, tokens: &[u32]) -> Result<()> {
+    pub(super) fn check(&self, tokens: &[u32]) -> Result<()> {
         let room = self.max_tokens - self.len;
         if tokens.len() > room {
             let (n, held, max) = (tokens.len(), self.len, self.max_tokens);
@@ -193,6 +200,19 @@ impl Cache {
             }
             None => Ok(()),
         }
+    }
+
+    /// Room for `n_tokens` more tokens: RoPE tables, blocks.
+    pub(super) fn prepare(&mut self, n_tokens: usize) -> Result<()> {
+        let end = self.len + n_tokens;
+        self.model.ropes(self.max_tokens).iter().try_for_each(|table| table.prepare(end))?;
+        self.kv.make_writable(self.len..end)
+    }
+
+    /// This sequence in a pass of several; [`Cache::prepare`] has made room.
+    pub(super) fn sequence<'a>(&'a mut self, model: &'a Model, tokens: &'a [u32], logits: Logits<'a>) -> Sequence<'a> {
+        let (heads, ropes, first) = (self.heads, model.ropes(self.max_tokens), self.len);
+        Sequence { kv: &mut self.kv, heads, ropes, tokens, first, logits, cancel: &self.cancel, cancelled: false }
     }
 
     /// Passes `tokens` through the model, [`MAX_CHUNK`] at a time.
@@ -215,8 +235,12 @@ impl Cache {
                 }
             };
             self.kv.make_writable(first..first + tokens.len())?;
-            let pass = Pass { model, heads: self.heads, ropes, path, tokens, first, cancel: &self.cancel };
-            forward(&pass, &mut self.kv, &mut self.scratch, wanted)?;
+            let (heads, cancel) = (self.heads, &*self.cancel);
+            let mut sequence = Sequence { kv: &mut self.kv, heads, ropes, tokens, first, logits: wanted, cancel, cancelled: false };
+            forward(model, path, slice::from_mut(&mut sequence), &mut self.scratch);
+            if sequence.cancelled {
+                return Err(cancelled());
+            }
             first += tokens.len();
             // What this step itself has left behind; what was there before it must be there if it fails.
             let rewound = |position: usize| position.saturating_sub(self.rewind_tokens);
@@ -224,6 +248,10 @@ impl Cache {
         }
         Ok(())
     }
+}
+
+pub(super) fn cancelled() -> Error {
+    Error::new(ErrorKind::Cancelled, "the step was cancelled; the cache is as it was before")
 }
 
 fn expect_len(logits: &mut [f32], len: usize) -> Result<&mut [f32]> {

@@ -4,13 +4,13 @@
 use super::kv::KvBlocks;
 use super::{Block, FeedForward, Layer, Model};
 use crate::arch::{FusedQkv, Mlp, QkNorm, Residual, Spec};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::ops::attention::{Heads, attention};
 use crate::ops::elementwise::{Norm, QkvShape, activate, activate_gated, add, norm, scale, shape_qkv, softcap};
 use crate::ops::experts::Routing;
 use crate::ops::linear::linear;
 use crate::ops::rope::{RopeTable, rope};
-use crate::ops::{Ctx, Path, Worker, grow};
+use crate::ops::{Ctx, FEW_TOKENS, Path, Worker, grow};
 use std::slice;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -32,6 +32,8 @@ pub struct Scratch {
     /// The attention sub-layer's output, `[n_tokens, hidden_size]`.
     y: Vec<f32>,
     mlp: MlpScratch,
+    /// Logits of several sequences before they are dealt out, `[FEW_TOKENS, vocab_size]`.
+    logits: Vec<f32>,
 }
 
 /// The part of the feed-forward sub-layer.
@@ -52,6 +54,11 @@ struct MlpScratch {
 }
 
 impl Scratch {
+    /// Makes room for the logits of passes of more than one sequence.
+    pub fn reserve_many(&mut self, model: &Model) -> Result<()> {
+        grow(&mut self.logits, FEW_TOKENS * model.spec.vocab_size, "logits")
+    }
+
     /// Makes room for passes of up to `n_tokens` tokens of `model`.
     pub fn reserve(&mut self, model: &Model, heads: Heads, path: Path, n_tokens: usize) -> Result<()> {
         let spec = &model.spec;
@@ -109,54 +116,58 @@ pub enum Logits<'a> {
     All(&'a mut [f32]),
 }
 
-/// One pass of tokens through the model.
-pub struct Pass<'a> {
-    /// The model.
-    pub model: &'a Model,
+/// One sequence's part of a pass.
+pub struct Sequence<'a> {
+    /// Writable at the tokens' positions; afterwards holds their keys and values.
+    pub kv: &'a mut KvBlocks,
     /// Sizes of its attention; what differs between layers is put in there.
     pub heads: Heads,
-    /// The RoPE tables that this sequence uses.
+    /// The RoPE tables that it uses.
     pub ropes: &'a [RopeTable],
-    /// The path of the whole step, of which these tokens may be a part.
-    pub path: Path,
     /// The tokens.
     pub tokens: &'a [u32],
     /// The first one's position.
     pub first: usize,
+    /// What is written of its logits.
+    pub logits: Logits<'a>,
     /// Set from another thread to end the step.
     pub cancel: &'a AtomicBool,
+    /// It was ended: its keys, values and logits are worth nothing.
+    pub cancelled: bool,
 }
 
-/// Runs `pass`. `kv` is writable at its positions and afterwards holds their keys and values; `scratch` has been reserved.
-pub fn forward(pass: &Pass<'_>, kv: &mut KvBlocks, scratch: &mut Scratch, logits: Logits<'_>) -> Result<()> {
-    let Pass { model, heads, path, tokens, first, cancel, ropes } = *pass;
+/// Passes the tokens of `sequences` through the model together, on `path`, for which `scratch` has been reserved. What is computed of
+/// a sequence does not depend on the others, but for products by BLAS: only sequences of the few-token path may share a pass.
+pub fn forward(model: &Model, path: Path, sequences: &mut [Sequence<'_>], scratch: &mut Scratch) {
+    debug_assert!(path == Path::Few || sequences.len() == 1);
     let spec = &model.spec;
-    let n_tokens = tokens.len();
+    let n_tokens = sequences.iter().map(|sequence| sequence.tokens.len()).sum();
     let (hidden, q_size, kv_size) = (spec.hidden_size, spec.q_size(), spec.kv_size());
     let width = q_size + 2 * kv_size;
-    let Scratch { workers, h, x, qkv, attended, y, mlp: mlp_scratch } = scratch;
+    let Scratch { workers, h, x, qkv, attended, y, mlp: mlp_scratch, logits } = scratch;
     let ctx = &mut Ctx { kernels: model.kernels, pool: &model.pool, workers, path };
     let (h, x, y) = (&mut h[..n_tokens * hidden], &mut x[..n_tokens * hidden], &mut y[..n_tokens * hidden]);
     let (qkv, attended) = (&mut qkv[..n_tokens * width], &mut attended[..n_tokens * q_size]);
 
-    embed(pass, ctx, h, x);
-    for (i, (layer, kind)) in model.layers.iter().zip(&spec.layers).enumerate() {
-        if cancel.swap(false, Ordering::Relaxed) {
-            return Err(Error::new(ErrorKind::Cancelled, "the step was cancelled; the cache is as it was before"));
+    let mut rows = h.chunks_exact_mut(hidden);
+    sequences.iter().for_each(|sequence| embed(model, ctx, sequence, rows.by_ref(), x));
+    for (i, layer) in model.layers.iter().enumerate() {
+        sequences.iter_mut().for_each(|s| s.cancelled |= s.cancel.swap(false, Ordering::Relaxed));
+        if sequences.iter().all(|sequence| sequence.cancelled) {
+            return;
         }
         // y = attention(norm(h)): each of the norms before and behind is there or is not.
         let input = normed(ctx, layer.attention_norm.as_ref(), h, x);
         linear(ctx, &layer.qkv, input, n_tokens, qkv);
         shape_qkv(ctx, &qkv_shape(spec, layer), qkv);
-        if let Some(table) = kind.rope.and_then(|index| ropes.get(index)) {
-            rope(ctx, table, qkv, width, q_size + kv_size, spec.head_dim, first);
+        let mut from = 0;
+        for sequence in &mut *sequences {
+            let rows = from..from + sequence.tokens.len();
+            from = rows.end;
+            let qkv = &mut qkv[rows.start * width..rows.end * width];
+            let attended = &mut attended[rows.start * q_size..rows.end * q_size];
+            attend(ctx, spec, i, sequence, qkv, attended);
         }
-        for (t, row) in qkv.chunks_exact(width).enumerate() {
-            let (keys, values) = row[q_size..].split_at(kv_size);
-            kv.write(ctx.kernels, i, first + t, keys, values);
-        }
-        let heads = Heads { scale: kind.attention_scale, window: kind.window, softcap: spec.attention_softcap, ..heads };
-        attention(ctx, heads, qkv, width, first, &kv.layer(i), attended);
         linear(ctx, slice::from_ref(&layer.o), attended, n_tokens, y);
 
         // h += y, then h += mlp(norm(h)); or, side by side, h += y + mlp(norm(h)) of the same h.
@@ -178,8 +189,27 @@ pub fn forward(pass: &Pass<'_>, kv: &mut KvBlocks, scratch: &mut Scratch, logits
         let z = &mut mlp_scratch.z[..n_tokens * hidden];
         add(ctx, layer.mlp_post_norm.as_ref(), spec.residual_scale, z, h, hidden);
     }
-    head(model, ctx, h, x, logits);
-    Ok(())
+    match sequences {
+        [alone] => head(model, ctx, h, x, &mut alone.logits),
+        many => head_of_many(model, ctx, h, (x, y), many, logits),
+    }
+}
+
+/// One sequence's attention in layer `i`: RoPE, the cache, the heads. `qkv: [n_tokens, q + k + v]`, `out: [n_tokens, q]`.
+fn attend(ctx: &mut Ctx<'_>, spec: &Spec, i: usize, sequence: &mut Sequence<'_>, qkv: &mut [f32], out: &mut [f32]) {
+    let (kind, first) = (&spec.layers[i], sequence.first);
+    let (q_size, kv_size) = (spec.q_size(), spec.kv_size());
+    let width = q_size + 2 * kv_size;
+    if let Some(table) = kind.rope.and_then(|index| sequence.ropes.get(index)) {
+        rope(ctx, table, qkv, width, q_size + kv_size, spec.head_dim, first);
+    }
+    for (t, row) in qkv.chunks_exact(width).enumerate() {
+        let (keys, values) = row[q_size..].split_at(kv_size);
+        sequence.kv.write(ctx.kernels, i, first + t, keys, values);
+    }
+    let (scale, softcap) = (kind.attention_scale, spec.attention_softcap);
+    let heads = Heads { scale, window: kind.window, softcap, ..sequence.heads };
+    attention(ctx, heads, qkv, width, first, &sequence.kv.layer(i), out);
 }
 
 /// What a layer does to queries, keys and values before RoPE.
@@ -253,18 +283,19 @@ fn run_block(
     linear(ctx, slice::from_ref(&block.down), inner, n_tokens, z);
 }
 
-/// h = embedding of the tokens, scaled, plus that of their positions where they are learned.
-fn embed(pass: &Pass<'_>, ctx: &Ctx<'_>, h: &mut [f32], x: &mut [f32]) {
-    let spec = &pass.model.spec;
-    let hidden = spec.hidden_size;
-    for (t, (h, &token)) in h.chunks_exact_mut(hidden).zip(pass.tokens).enumerate() {
-        pass.model.embedding.row(ctx, token as usize, h);
-        if spec.embedding_scale != 1.0 {
-            ctx.kernels.scale(h, spec.embedding_scale);
+/// A row of h for each token: its embedding, scaled, plus that of its position where they are learned.
+fn embed<'a>(model: &Model, ctx: &Ctx<'_>, sequence: &Sequence<'_>, rows: impl Iterator<Item = &'a mut [f32]>, x: &mut [f32]) {
+    let scale = model.spec.embedding_scale;
+    // The tokens lead: of the rows, which are others' too, no more are taken.
+    for ((t, &token), h) in sequence.tokens.iter().enumerate().zip(rows) {
+        model.embedding.row(ctx, token as usize, h);
+        if scale != 1.0 {
+            ctx.kernels.scale(h, scale);
         }
-        if let Some(positions) = &pass.model.positions {
-            positions.row(ctx, pass.first + t, &mut x[..hidden]);
-            ctx.kernels.add(h, &x[..hidden]);
+        if let Some(positions) = &model.positions {
+            let x = &mut x[..h.len()];
+            positions.row(ctx, sequence.first + t, x);
+            ctx.kernels.add(h, x);
         }
     }
 }
@@ -282,20 +313,70 @@ fn normed<'a>(ctx: &mut Ctx<'_>, before: Option<&Norm>, h: &'a [f32], x: &'a mut
 
 /// logits = head(norm(h)), of the last token or of all. Always by the few-token path, so that a position's logits have the
 /// same bits whether the caller asked for it alone or for all.
-fn head(model: &Model, ctx: &mut Ctx<'_>, h: &[f32], x: &mut [f32], logits: Logits<'_>) {
+fn head(model: &Model, ctx: &mut Ctx<'_>, h: &[f32], x: &mut [f32], logits: &mut Logits<'_>) {
+    let hidden = model.spec.hidden_size;
+    match logits {
+        Logits::None => {}
+        Logits::Last(logits) => head_of(model, ctx, &h[h.len() - hidden..], x, logits),
+        Logits::All(logits) => head_of(model, ctx, h, x, logits),
+    }
+}
+
+/// The logits of every row of `h`.
+fn head_of(model: &Model, ctx: &mut Ctx<'_>, h: &[f32], x: &mut [f32], logits: &mut [f32]) {
     let spec = &model.spec;
-    let hidden = spec.hidden_size;
-    let (h, logits) = match logits {
-        Logits::None => return,
-        Logits::Last(logits) => (&h[h.len() - hidden..], logits),
-        Logits::All(logits) => (h, logits),
-    };
-    let (x, n_tokens) = (&mut x[..h.len()], h.len() / hidden);
+    let (x, n_tokens) = (&mut x[..h.len()], h.len() / spec.hidden_size);
     ctx.path = Path::Few;
     norm(ctx, &model.output_norm, h, x);
     linear(ctx, slice::from_ref(model.head.as_ref().unwrap_or(&model.embedding)), x, n_tokens, logits);
     scale(ctx, spec.logit_scale, logits, spec.vocab_size);
     if let Some(cap) = spec.logit_softcap {
         softcap(ctx, cap, logits, spec.vocab_size);
+    }
+}
+
+/// The same for many sequences: the rows whose logits are wanted pass over the head [`FEW_TOKENS`] at a time, and are then dealt out.
+fn head_of_many(
+    model: &Model,
+    ctx: &mut Ctx<'_>,
+    h: &[f32],
+    (x, gathered): (&mut [f32], &mut [f32]),
+    sequences: &mut [Sequence<'_>],
+    scratch: &mut [f32],
+) {
+    let (hidden, vocab) = (model.spec.hidden_size, model.spec.vocab_size);
+    let mut wanted: [Option<&mut [f32]>; FEW_TOKENS] = [const { None }; FEW_TOKENS];
+    let mut n = 0;
+    let mut flush = |wanted: &mut [Option<&mut [f32]>], gathered: &[f32]| {
+        let scratch = &mut scratch[..wanted.len() * vocab];
+        head_of(model, ctx, &gathered[..wanted.len() * hidden], x, scratch);
+        for (out, row) in wanted.iter_mut().zip(scratch.chunks_exact(vocab)) {
+            out.take().into_iter().for_each(|out| out.copy_from_slice(row));
+        }
+    };
+    let mut rows = h.chunks_exact(hidden);
+    for sequence in sequences {
+        let of_sequence = rows.by_ref().take(sequence.tokens.len());
+        let (skipped, out) = match &mut sequence.logits {
+            Logits::None => (sequence.tokens.len(), &mut [][..]),
+            Logits::Last(out) => (sequence.tokens.len() - 1, &mut out[..]),
+            Logits::All(out) => (0, &mut out[..]),
+        };
+        let mut outs = out.chunks_exact_mut(vocab);
+        for (t, row) in of_sequence.enumerate() {
+            if t < skipped {
+                continue;
+            }
+            gathered[n * hidden..][..hidden].copy_from_slice(row);
+            wanted[n] = outs.next();
+            n += 1;
+            if n == FEW_TOKENS {
+                flush(&mut wanted, gathered);
+                n = 0;
+            }
+        }
+    }
+    if n > 0 {
+        flush(&mut wanted[..n], gathered);
     }
 }

@@ -1,13 +1,15 @@
 //! [`Model`] (immutable, shared by any number of threads) and [`Cache`] (one sequence's state).
 #![forbid(unsafe_code)]
 
+mod batch;
 mod cache;
 mod estimate;
 mod forward;
 mod kv;
 mod load;
 
-pub use cache::{Cache, CacheOptions, Canceller, KvType};
+pub use batch::{Request, step_batch};
+pub use cache::{Cache, CacheOptions, Canceller, KvType, Logits};
 pub use estimate::Estimate;
 pub use load::{LoadOptions, Progress, Weights};
 

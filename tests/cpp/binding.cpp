@@ -163,6 +163,27 @@ void text(const std::string &path) {
 
 } // namespace
 
+void batches(const std::string &path) {
+    engine::Model model(path);
+    engine::Cache a(model), b(model), c(model);
+    const Tokens tokens{3, 14, 15};
+    std::vector<float> last(101), all(3 * 101);
+    engine::Batch batch;
+    batch.add(a, tokens, last);
+    batch.add_all(b, tokens, all);
+    batch.add(c, tokens);
+    batch.run();
+    CHECK(batch.size() == 3 && batch.status(2) == ENGINE_OK && c.len() == 3);
+    CHECK(std::vector<float>(all.end() - 101, all.end()) == last && engine::Cache(model).step(tokens) == last);
+    const Tokens wrong{101};
+    batch.clear();
+    batch.add(a, tokens);
+    batch.add(b, wrong);
+    CHECK_THROWS(ENGINE_ERR_BAD_ARGUMENT, "requests[1]", batch.run());
+    CHECK(batch.status(0) == ENGINE_OK && a.len() == 6 && b.len() == 3);
+    CHECK_THROWS(ENGINE_ERR_BUFFER_TOO_SMALL, "logits", batch.add(a, tokens, engine::Span<float>(last.data(), 100)));
+}
+
 int main(int argc, char **argv) {
     if (argc != 2) return std::fputs("usage: binding SOURCE_DIR\n", stderr), 2;
     const std::string source = argv[1], tiny = source + "/tests/golden/llama-mha/model";
@@ -170,6 +191,7 @@ int main(int argc, char **argv) {
         CHECK(engine::version() == std::to_string(ENGINE_VERSION_MAJOR) + '.' + std::to_string(ENGINE_VERSION_MINOR) + '.' +
                                        std::to_string(ENGINE_VERSION_PATCH));
         handles(tiny);
+        batches(tiny);
         loading(tiny);
         steps(tiny);
         text(source + "/examples/models/fourscore");

@@ -1,0 +1,151 @@
+//! `engine_step_batch`: steps of many caches at once.
+
+use super::cache::{engine_cache, fed, locked};
+use super::guard::{floats_out, guard, handle, null};
+use super::options::{Sized_, struct_size};
+use super::status::{ENGINE_OK, Status, engine_status};
+use crate::error::{Error, Result};
+use crate::model::{Cache, Logits, Request, step_batch};
+use std::sync::RwLockWriteGuard;
+
+/// engine_request.want: no logits.
+pub const ENGINE_LOGITS_NONE: i32 = 0;
+/// engine_request.want: those that follow the last token fed, float[vocab_size].
+pub const ENGINE_LOGITS_LAST: i32 = 1;
+/// engine_request.want: those of every token fed, float[n_tokens][vocab_size].
+pub const ENGINE_LOGITS_ALL: i32 = 2;
+
+/// One sequence's part of engine_step_batch().
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct engine_request {
+    /// sizeof(engine_request), the same in all requests of a batch.
+    pub struct_size: u32,
+    /// Written: how this request ended.
+    pub status: engine_status,
+    /// The sequence. No two requests may have the same.
+    pub cache: *mut engine_cache,
+    /// What is fed to it: uint32_t[n_tokens].
+    pub tokens: *const u32,
+    /// See tokens.
+    pub n_tokens: usize,
+    /// Where its logits go; ignored with ENGINE_LOGITS_NONE.
+    pub logits: *mut f32,
+    /// ENGINE_LOGITS_…
+    pub want: i32,
+    /// 0.
+    pub reserved: u32,
+}
+
+// SAFETY: repr(C), a u32 first, integers and raw pointers only.
+unsafe impl Sized_ for engine_request {
+    const NAME: &'static str = "engine_request";
+    const FIRST_SIZE: usize = size_of::<Self>();
+}
+
+/// Feeds tokens to many caches of one model at once: single tokens of some, pieces of prompts of others. Each does what engine_step()
+/// or engine_step_all() would do, with the same bits in the logits, but those of up to 16 tokens share one pass over the weights,
+/// which is most of what a step costs.
+///
+/// requests: engine_request[n]. A request that fails has its status, and its cache is as it was; the others go on. So does one whose
+/// cache is cancelled meanwhile. Returns ENGINE_OK if all went well, else the status of the first that failed, with its sentence, which
+/// begins with its place ("requests[2]: ...").
+///
+/// Errors: those of engine_step(); ENGINE_ERR_BAD_ARGUMENT for a cache that is in the batch twice or of another model than the first.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn engine_step_batch(requests: *mut engine_request, n: usize) -> engine_status {
+    // SAFETY: the pointers are as the header asks.
+    guard(|| unsafe {
+        if n == 0 {
+            return Ok(());
+        }
+        if requests.is_null() {
+            return Err(null("requests"));
+        }
+        let stride = struct_size(requests.cast_const())?;
+        if stride % align_of::<engine_request>() != 0 || !requests.is_aligned() {
+            return Err(Error::bad_argument("requests: not an array of engine_request: its place or struct_size is odd"));
+        }
+        run(requests, n, stride)
+    })
+}
+
+/// # Safety
+/// `requests` are `n` structs, `stride` bytes apart, whose pointers are as the header asks.
+unsafe fn run(requests: *mut engine_request, n: usize, stride: usize) -> Result<()> {
+    // SAFETY: the caller's promise.
+    let at = |i: usize| unsafe { requests.byte_add(i * stride) };
+    let mut caches = list(n)?;
+    for i in 0..n {
+        // SAFETY: the caller's promise.
+        caches.push(unsafe { lock(&*at(i), stride) });
+    }
+    let mut parts = list(n)?;
+    for (i, cache) in caches.iter_mut().enumerate() {
+        parts.push(match cache {
+            // SAFETY: the caller's promise.
+            Ok(cache) => unsafe { part(&*at(i), cache) },
+            Err(error) => Err(error.clone()),
+        });
+    }
+    let mut results: Vec<Result<()>> = list(n)?;
+    let mut batch = list(n)?;
+    for part in parts {
+        results.push(part.map(|part| batch.push(part)));
+    }
+    step_batch(&mut batch);
+    let mut ended = batch.into_iter().map(|request| request.result);
+    results.iter_mut().filter(|result| result.is_ok()).for_each(|result| *result = ended.next().unwrap_or(Ok(())));
+    drop(ended);
+    let mut first = Ok(());
+    for (i, (result, cache)) in results.into_iter().zip(caches).enumerate() {
+        let status = result.as_ref().map_or_else(|error| Status::from(error.kind()).0, |()| ENGINE_OK);
+        // SAFETY: the caller's promise.
+        unsafe { (*at(i)).status = status };
+        if let Ok(cache) = cache {
+            // SAFETY: the handle was live when it was locked, and still is.
+            unsafe { &*(*at(i)).cache }.store_len(&cache);
+        }
+        first = first.and(result.map_err(|error| error.context(format_args!("requests[{i}]"))));
+    }
+    first
+}
+
+fn list<T>(n: usize) -> Result<Vec<T>> {
+    let mut list = Vec::new();
+    list.try_reserve_exact(n).map_err(|_| Error::out_of_memory("the requests of a batch", n.saturating_mul(size_of::<T>())))?;
+    Ok(list)
+}
+
+/// # Safety
+/// The cache is NULL or a live handle.
+unsafe fn lock<'a>(request: &engine_request, stride: usize) -> Result<RwLockWriteGuard<'a, Cache>> {
+    if request.struct_size as usize != stride {
+        let found = request.struct_size;
+        return Err(Error::bad_argument(format!("struct_size is {found}, but {stride} in the first request")));
+    }
+    // SAFETY: the caller's promise.
+    unsafe { handle(request.cache, "cache")? }.cache.try_write().map_err(locked)
+}
+
+/// # Safety
+/// The pointers of `request` are as the header asks.
+unsafe fn part<'a>(request: &engine_request, cache: &'a mut Cache) -> Result<Request<'a>> {
+    // SAFETY: the caller's promise.
+    let tokens = unsafe { fed(cache, request.tokens, request.n_tokens)? };
+    let vocab = cache.model().vocab_size();
+    let len = match request.want {
+        ENGINE_LOGITS_NONE => 0,
+        ENGINE_LOGITS_LAST => vocab,
+        ENGINE_LOGITS_ALL => tokens.len().saturating_mul(vocab),
+        other => return Err(Error::bad_argument(format!("want: {other} is not a value that this version knows"))),
+    };
+    // SAFETY: the caller's promise.
+    let logits = unsafe { floats_out(request.logits, len, "logits")? };
+    let logits = match request.want {
+        ENGINE_LOGITS_NONE => Logits::None,
+        ENGINE_LOGITS_LAST => Logits::Last(logits),
+        _ => Logits::All(logits),
+    };
+    Ok(Request { cache, tokens, logits, result: Ok(()) })
+}
