@@ -15,9 +15,9 @@ pub struct Activations {
     pub(super) factors: [i16; 8],
     /// d
     pub(super) scale: f32,
-    /// d·f of each 32.
+    /// d·f of each 32: those at even places, then those at odd ones.
     pub(super) scales: [f32; 8],
-    /// d·f·Σ q of each 32.
+    /// d·f·Σ q of each 32, in the same order.
     pub(super) sums: [f32; 8],
 }
 
@@ -52,6 +52,11 @@ pub(in crate::kernels) fn quantise(x: &[f32], out: &mut [Activations]) {
             }
         }
     }
+}
+
+/// Where number j of 8 is, when those at even places come first.
+pub(super) const fn split(j: usize) -> usize {
+    j / 2 + j % 2 * 4
 }
 
 #[inline(always)]
@@ -90,7 +95,7 @@ fn quantise_block(x: &[f32; BLOCK], out: &mut Activations) {
         }
         (out.sums_16[j], out.sums_16[j + 8]) = (even as i16, odd as i16);
         out.factors[j] = factor as i16;
-        out.scales[j] = scale;
-        out.sums[j] = scale * (even + odd) as f32;
+        out.scales[split(j)] = scale;
+        out.sums[split(j)] = scale * (even + odd) as f32;
     }
 }

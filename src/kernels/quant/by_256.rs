@@ -46,6 +46,15 @@ fn packed_scales_and_mins([a, b, c]: [u32; 3]) -> (u64, u64) {
     (join(a & SIX, c & FOUR | a >> 2 & TWO), join(b & SIX, c >> 4 & FOUR | b >> 2 & TWO))
 }
 
+/// The scales of [`q3_scales`], a byte each.
+#[inline(always)]
+fn packed_q3_scales([a, b, c]: [u32; 3]) -> [u64; 2] {
+    const FOUR: u32 = 0x0f0f_0f0f;
+    const TWO: u32 = 0x3030_3030;
+    let join = |first: u32, last: u32| u64::from(first) | u64::from(last) << 32;
+    [join(a & FOUR | c << 4 & TWO, b & FOUR | c << 2 & TWO), join(a >> 4 & FOUR | c & TWO, b >> 4 & FOUR | c >> 2 & TWO)]
+}
+
 /// The 8 scales of IQ4_XS, 0..64, a byte each: nibbles from the least significant of `low` on, and pairs of bits likewise.
 #[inline(always)]
 fn iq4_scales(high: u16, low: u32) -> u64 {
@@ -63,19 +72,19 @@ fn iq4_scales(high: u16, low: u32) -> u64 {
 const LOW_NIBBLES: u64 = 0x0f0f_0f0f_0f0f_0f0f;
 
 /// # Safety
-/// 16 bytes lie at `p`.
+/// 8 bytes lie at `p`.
 #[inline(always)]
-unsafe fn u64s(p: *const u8) -> [u64; 2] {
+unsafe fn load_u64(p: *const u8) -> u64 {
     // SAFETY: the caller's word.
-    unsafe { p.cast::<[u64; 2]>().read_unaligned() }.map(u64::from_le)
+    u64::from_le(unsafe { p.cast::<u64>().read_unaligned() })
 }
 
 /// # Safety
-/// 2 bytes lie at `p`.
+/// 4 bytes lie at `p`.
 #[inline(always)]
-unsafe fn half(p: *const u8) -> f32 {
+unsafe fn load_u32(p: *const u8) -> u32 {
     // SAFETY: the caller's word.
-    f16_at(&unsafe { p.cast::<[u8; 2]>().read_unaligned() }, 0)
+    u32::from_le(unsafe { p.cast::<u32>().read_unaligned() })
 }
 
 /// 256 elements of 4 bits: of each 32 bytes the lower ones, then the upper.
@@ -85,8 +94,17 @@ unsafe fn half(p: *const u8) -> f32 {
 #[inline(always)]
 unsafe fn nibbles<S: Ints>(s: S, p: *const u8) -> [S::B; 8] {
     // SAFETY: the caller's word.
-    let bytes: [S::B; 4] = std::array::from_fn(|i| unsafe { s.load(p.add(32 * i)) });
-    std::array::from_fn(|v| if v % 2 == 0 { s.right::<0>(bytes[v / 2], 15) } else { s.right::<4>(bytes[v / 2], 15) })
+    let [a, b, c, d] = unsafe { each!(4, J => s.load(p.add(32 * J))) };
+    [
+        s.right::<0>(a, 15),
+        s.right::<4>(a, 15),
+        s.right::<0>(b, 15),
+        s.right::<4>(b, 15),
+        s.right::<0>(c, 15),
+        s.right::<4>(c, 15),
+        s.right::<0>(d, 15),
+        s.right::<4>(d, 15),
+    ]
 }
 
 /// 256 elements of 2 bits: of each 32 bytes the lowest ones, and so on up.
@@ -96,13 +114,17 @@ unsafe fn nibbles<S: Ints>(s: S, p: *const u8) -> [S::B; 8] {
 #[inline(always)]
 unsafe fn two_bits<S: Ints>(s: S, p: *const u8) -> [S::B; 8] {
     // SAFETY: the caller's word.
-    let bytes: [S::B; 2] = std::array::from_fn(|i| unsafe { s.load(p.add(32 * i)) });
-    std::array::from_fn(|v| match v % 4 {
-        0 => s.right::<0>(bytes[v / 4], 3),
-        1 => s.right::<2>(bytes[v / 4], 3),
-        2 => s.right::<4>(bytes[v / 4], 3),
-        _ => s.right::<6>(bytes[v / 4], 3),
-    })
+    let (a, b) = unsafe { (s.load(p), s.load(p.add(32))) };
+    [
+        s.right::<0>(a, 3),
+        s.right::<2>(a, 3),
+        s.right::<4>(a, 3),
+        s.right::<6>(a, 3),
+        s.right::<0>(b, 3),
+        s.right::<2>(b, 3),
+        s.right::<4>(b, 3),
+        s.right::<6>(b, 3),
+    ]
 }
 
 /// The scales of a block of Q4_K or Q5_K.
@@ -112,8 +134,10 @@ unsafe fn two_bits<S: Ints>(s: S, p: *const u8) -> [S::B; 8] {
 #[inline(always)]
 unsafe fn eight_scales<S: Ints>(s: S, p: *const u8) -> Scales<S> {
     // SAFETY: the caller's word.
-    let (d, e, packed) = unsafe { (half(p), half(p.add(2)), p.add(4).cast::<[u32; 3]>().read_unaligned()) };
-    let (scales, mins) = packed_scales_and_mins(packed.map(u32::from_le));
+    let (d, e) = unsafe { (s.load_half(p), s.load_half(p.add(2))) };
+    // SAFETY: the caller's word.
+    let packed = unsafe { [load_u32(p.add(4)), load_u32(p.add(8)), load_u32(p.add(12))] };
+    let (scales, mins) = packed_scales_and_mins(packed);
     Scales { d, scales: s.widen_twice(scales), e, mins: Some(s.widen_twice(mins)) }
 }
 
@@ -137,12 +161,12 @@ impl Format for Q2K {
     unsafe fn add_products<S: Ints, const T: usize>(s: S, p: *const u8, x: Tokens, sums: &mut [S::F; T]) {
         // SAFETY: the caller's word.
         unsafe {
-            let (scales, w) = (u64s(p), two_bits(s, p.add(16)));
+            let (a, b, w) = (load_u64(p), load_u64(p.add(8)), two_bits(s, p.add(16)));
             let scales = Scales {
-                d: half(p.add(80)),
-                scales: s.widen_split(scales.map(|n| n & LOW_NIBBLES)),
-                e: half(p.add(82)),
-                mins: Some(s.widen_split(scales.map(|n| n >> 4 & LOW_NIBBLES))),
+                d: s.load_half(p.add(80)),
+                scales: s.widen_split([a & LOW_NIBBLES, b & LOW_NIBBLES]),
+                e: s.load_half(p.add(82)),
+                mins: Some(s.widen_split([a >> 4 & LOW_NIBBLES, b >> 4 & LOW_NIBBLES])),
             };
             add_by_256::<S, false, T>(s, w, scales, x, sums)
         }
@@ -179,10 +203,10 @@ impl Format for Q3K {
                 s.right::<4>(high, 4),
                 s.right::<5>(high, 4),
             ];
-            let w = std::array::from_fn(|v| s.or(low[v], high[v]));
-            let scales = q3_scales(&p.add(96).cast::<[u8; 12]>().read_unaligned());
-            let scales = s.sub_w(s.widen_split(u64s(scales.as_ptr())), s.splat_w(32));
-            let d = half(p.add(108));
+            let w = each!(8, J => s.or(low[J], high[J]));
+            let scales = packed_q3_scales([load_u32(p.add(96)), load_u32(p.add(100)), load_u32(p.add(104))]);
+            let scales = s.sub_w(s.widen_split(scales), s.splat_w(32));
+            let d = s.load_half(p.add(108));
             add_by_256::<S, false, T>(s, w, Scales { d, scales, e: d * 4.0, mins: Some(scales) }, x, sums)
         }
     }
@@ -240,7 +264,7 @@ impl Format for Q5K {
                 s.right::<2>(high, 16),
                 s.right::<3>(high, 16),
             ];
-            let w = std::array::from_fn(|v| s.or(low[v], high[v]));
+            let w = each!(8, J => s.or(low[J], high[J]));
             add_by_256::<S, false, T>(s, w, eight_scales(s, p), x, sums)
         }
     }
@@ -266,8 +290,8 @@ impl Format for Q6K {
     unsafe fn add_products<S: Ints, const T: usize>(s: S, p: *const u8, x: Tokens, sums: &mut [S::F; T]) {
         // SAFETY: the caller's word.
         unsafe {
-            let [a, b, c, d] = [0, 32, 64, 96].map(|at| s.load(p.add(at)));
-            let [e, f] = [128, 160].map(|at| s.load(p.add(at)));
+            let [a, b, c, d] = each!(4, J => s.load(p.add(32 * J)));
+            let (e, f) = (s.load(p.add(128)), s.load(p.add(160)));
             let w = [
                 s.or(s.right::<0>(a, 15), s.left::<4>(e, 48)),
                 s.or(s.right::<0>(b, 15), s.left::<2>(e, 48)),
@@ -278,7 +302,7 @@ impl Format for Q6K {
                 s.or(s.right::<4>(c, 15), s.right::<0>(f, 48)),
                 s.or(s.right::<4>(d, 15), s.right::<2>(f, 48)),
             ];
-            let (scales, d) = (s.widen_split(u64s(p.add(192))), half(p.add(208)));
+            let (scales, d) = (s.widen_split([load_u64(p.add(192)), load_u64(p.add(200))]), s.load_half(p.add(208)));
             add_by_256::<S, false, T>(s, w, Scales { d, scales, e: d * 32.0, mins: Some(scales) }, x, sums)
         }
     }
@@ -304,11 +328,10 @@ impl Format for Iq4Xs {
     unsafe fn add_products<S: Ints, const T: usize>(s: S, p: *const u8, x: Tokens, sums: &mut [S::F; T]) {
         // SAFETY: the caller's word.
         unsafe {
-            let w = std::array::from_fn(|v| s.lookup(&IQ4, s.load_nibbles(p.add(8 + 16 * v))));
-            let high = p.add(2).cast::<u16>().read_unaligned();
-            let low = p.add(4).cast::<u32>().read_unaligned();
-            let scales = s.sub_w(s.widen_twice(iq4_scales(u16::from_le(high), u32::from_le(low))), s.splat_w(32));
-            add_by_256::<S, true, T>(s, w, Scales { d: half(p), scales, e: 0.0, mins: None }, x, sums)
+            let w = each!(8, J => s.lookup(&IQ4, s.load_nibbles(p.add(8 + 16 * J))));
+            let high = u16::from_le(p.add(2).cast::<u16>().read_unaligned());
+            let scales = s.sub_w(s.widen_twice(iq4_scales(high, load_u32(p.add(4)))), s.splat_w(32));
+            add_by_256::<S, true, T>(s, w, Scales { d: s.load_half(p), scales, e: 0.0, mins: None }, x, sums)
         }
     }
 }
@@ -348,8 +371,8 @@ impl Format for Tq1_0 {
             let bytes = p.cast::<[u8; 52]>().read_unaligned();
             let mut digits = [0; 256];
             ternary_digits(&bytes, digits.iter_mut(), |y, q| *y = q);
-            let w = std::array::from_fn(|v| s.load(digits.as_ptr().add(32 * v)));
-            let (d, one) = (half(p.add(52)), s.splat_w(1));
+            let w = each!(8, J => s.load(digits.as_ptr().add(32 * J)));
+            let (d, one) = (s.load_half(p.add(52)), s.splat_w(1));
             add_by_256::<S, false, T>(s, w, Scales { d, scales: one, e: d, mins: Some(one) }, x, sums)
         }
     }
@@ -371,7 +394,7 @@ impl Format for Tq2_0 {
     unsafe fn add_products<S: Ints, const T: usize>(s: S, p: *const u8, x: Tokens, sums: &mut [S::F; T]) {
         // SAFETY: the caller's word.
         unsafe {
-            let (d, one) = (half(p.add(64)), s.splat_w(1));
+            let (d, one) = (s.load_half(p.add(64)), s.splat_w(1));
             add_by_256::<S, false, T>(s, two_bits(s, p), Scales { d, scales: one, e: d, mins: Some(one) }, x, sums)
         }
     }

@@ -12,8 +12,9 @@
 //!
 //! Byte i of the nibbles holds element i below and element i + 16 above; bit i of the high bits belongs to element i.
 
+use super::activations::split;
 use super::ints::Ints;
-use super::product::{Tokens, add_by_32};
+use super::product::{Tokens, add_by_32, add_by_64};
 use super::{Format, f16_at};
 use crate::format::Quant;
 
@@ -43,6 +44,34 @@ fn five_bits(bits: &[u8], qs: &[u8], out: &mut [f32], f: impl Fn(u8) -> f32) {
     }
 }
 
+/// The nibbles of 8 blocks, those of the first at `p` and of the others each `stride` bytes further on, as [`add_by_64`] takes them.
+///
+/// # Safety
+/// They lie there.
+#[inline(always)]
+unsafe fn nibble_pairs<S: Ints>(s: S, p: *const u8, stride: usize) -> [[S::B; 2]; 4] {
+    each!(4, J => {
+        // SAFETY: the caller's word.
+        let bytes = unsafe { s.load_two(p.add(2 * J * stride), p.add((2 * J + 1) * stride)) };
+        [s.right::<0>(bytes, 15), s.right::<4>(bytes, 15)]
+    })
+}
+
+/// The same with fifth bits, those of the first block at `bits`.
+///
+/// # Safety
+/// As for [`nibble_pairs`].
+#[inline(always)]
+unsafe fn five_bit_pairs<S: Ints>(s: S, p: *const u8, bits: *const u8, stride: usize) -> [[S::B; 2]; 4] {
+    // SAFETY: the caller's word.
+    let low = unsafe { nibble_pairs(s, p, stride) };
+    each!(4, J => {
+        // SAFETY: the caller's word.
+        let high = unsafe { s.load_bits(bits.add(2 * J * stride), bits.add((2 * J + 1) * stride)) };
+        [s.or(low[J][0], high[0]), s.or(low[J][1], high[1])]
+    })
+}
+
 /// 2^(e − 128), as a denormal where it must be; e = 255 is no NaN here, as in llama.cpp.
 #[inline(always)]
 pub(super) fn half_power(e: u8) -> f32 {
@@ -64,9 +93,8 @@ impl Format for Q4_0 {
     unsafe fn add_products<S: Ints, const T: usize>(s: S, p: *const u8, x: Tokens, sums: &mut [S::F; T]) {
         // SAFETY: the caller's word.
         unsafe {
-            let w = std::array::from_fn(|j| s.load_nibbles(p.add(18 * j + 2)));
-            let d = s.load_halves(p, 18);
-            add_by_32::<S, false, T>(s, w, d, Some(s.mul(d, s.splat_f(-8.0))), x, sums)
+            let (w, d) = (nibble_pairs(s, p.add(2), 18), s.load_halves(p, 18));
+            add_by_64::<S, false, T>(s, w, d, Some(s.mul(d, s.splat_f(-8.0))), x, sums)
         }
     }
 }
@@ -83,8 +111,8 @@ impl Format for Q4_1 {
     unsafe fn add_products<S: Ints, const T: usize>(s: S, p: *const u8, x: Tokens, sums: &mut [S::F; T]) {
         // SAFETY: the caller's word.
         unsafe {
-            let w = std::array::from_fn(|j| s.load_nibbles(p.add(20 * j + 4)));
-            add_by_32::<S, false, T>(s, w, s.load_halves(p, 20), Some(s.load_halves(p.add(2), 20)), x, sums)
+            let (w, d, m) = (nibble_pairs(s, p.add(4), 20), s.load_halves(p, 20), s.load_halves(p.add(2), 20));
+            add_by_64::<S, false, T>(s, w, d, Some(m), x, sums)
         }
     }
 }
@@ -101,12 +129,8 @@ impl Format for Q5_0 {
     unsafe fn add_products<S: Ints, const T: usize>(s: S, p: *const u8, x: Tokens, sums: &mut [S::F; T]) {
         // SAFETY: the caller's word.
         unsafe {
-            let w = std::array::from_fn(|j| {
-                let p = p.add(22 * j);
-                s.or(s.load_nibbles(p.add(6)), s.load_bits(p.add(2), 16))
-            });
-            let d = s.load_halves(p, 22);
-            add_by_32::<S, false, T>(s, w, d, Some(s.mul(d, s.splat_f(-16.0))), x, sums)
+            let (w, d) = (five_bit_pairs(s, p.add(6), p.add(2), 22), s.load_halves(p, 22));
+            add_by_64::<S, false, T>(s, w, d, Some(s.mul(d, s.splat_f(-16.0))), x, sums)
         }
     }
 }
@@ -123,11 +147,8 @@ impl Format for Q5_1 {
     unsafe fn add_products<S: Ints, const T: usize>(s: S, p: *const u8, x: Tokens, sums: &mut [S::F; T]) {
         // SAFETY: the caller's word.
         unsafe {
-            let w = std::array::from_fn(|j| {
-                let p = p.add(24 * j);
-                s.or(s.load_nibbles(p.add(8)), s.load_bits(p.add(4), 16))
-            });
-            add_by_32::<S, false, T>(s, w, s.load_halves(p, 24), Some(s.load_halves(p.add(2), 24)), x, sums)
+            let w = five_bit_pairs(s, p.add(8), p.add(4), 24);
+            add_by_64::<S, false, T>(s, w, s.load_halves(p, 24), Some(s.load_halves(p.add(2), 24)), x, sums)
         }
     }
 }
@@ -146,8 +167,8 @@ impl Format for Q8_0 {
     unsafe fn add_products<S: Ints, const T: usize>(s: S, p: *const u8, x: Tokens, sums: &mut [S::F; T]) {
         // SAFETY: the caller's word.
         unsafe {
-            let w = std::array::from_fn(|j| s.load(p.add(34 * j + 2)));
-            add_by_32::<S, true, T>(s, w, s.load_halves(p, 34), None, x, sums)
+            let w = each!(8, J => s.load(p.add(34 * J + 2)));
+            add_by_32(s, w, s.load_halves(p, 34), x, sums)
         }
     }
 }
@@ -164,8 +185,9 @@ impl Format for Iq4Nl {
     unsafe fn add_products<S: Ints, const T: usize>(s: S, p: *const u8, x: Tokens, sums: &mut [S::F; T]) {
         // SAFETY: the caller's word.
         unsafe {
-            let w = std::array::from_fn(|j| s.lookup(&IQ4, s.load_nibbles(p.add(18 * j + 2))));
-            add_by_32::<S, true, T>(s, w, s.load_halves(p, 18), None, x, sums)
+            let w = nibble_pairs(s, p.add(2), 18);
+            let w = each!(4, J => [s.lookup(&IQ4, w[J][0]), s.lookup(&IQ4, w[J][1])]);
+            add_by_64::<S, true, T>(s, w, s.load_halves(p, 18), None, x, sums)
         }
     }
 }
@@ -182,9 +204,13 @@ impl Format for Mxfp4 {
     unsafe fn add_products<S: Ints, const T: usize>(s: S, p: *const u8, x: Tokens, sums: &mut [S::F; T]) {
         // SAFETY: the caller's word.
         unsafe {
-            let w = std::array::from_fn(|j| s.lookup(&MXFP4, s.load_nibbles(p.add(17 * j + 1))));
-            let d: [f32; 8] = std::array::from_fn(|j| half_power(*p.add(17 * j)));
-            add_by_32::<S, true, T>(s, w, s.load_f(d.as_ptr()), None, x, sums)
+            let w = nibble_pairs(s, p.add(1), 17);
+            let w = each!(4, J => [s.lookup(&MXFP4, w[J][0]), s.lookup(&MXFP4, w[J][1])]);
+            let mut d = [0.0; 8];
+            for j in 0..8 {
+                d[split(j)] = half_power(*p.add(17 * j));
+            }
+            add_by_64::<S, true, T>(s, w, s.load_f(d.as_ptr()), None, x, sums)
         }
     }
 }

@@ -8,6 +8,23 @@
 //! | `ints` | vectors of small integers of each instruction set |
 //! | `pack` | from f32 to blocks, while loading or to a file |
 
+/// `[e, e, …]` with `J` in them as the constants 0, 1 and so on, 4 or 8 of them. Not a closure: one would be a function of its own,
+/// without the CPU's features.
+macro_rules! each {
+    (4, $J:ident => $e:expr) => {
+        each!($J => $e, 0 1 2 3)
+    };
+    (8, $J:ident => $e:expr) => {
+        each!($J => $e, 0 1 2 3 4 5 6 7)
+    };
+    ($J:ident => $e:expr, $($j:literal)*) => {
+        [$({
+            const $J: usize = $j;
+            $e
+        }),*]
+    };
+}
+
 pub(super) mod activations;
 mod by_256;
 mod by_32;

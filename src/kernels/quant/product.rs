@@ -1,12 +1,15 @@
 //! `out[t, c] = Σ_k w[c, k] · x[t, k]` for quantised `w` and activations in 8 bits, by integer products.
 //!
-//! **Order of summation**, for every output and on every instruction set: eight f32 sums; lane l has the elements 4l to 4l + 3 of
-//! every 32. A row is taken 256 elements at a time, with integer sums that are exact, and what is added to the lanes is said at
-//! [`add_by_32`] and [`add_by_256`]; no operation is fused. At the end the lanes are added as `Ints::sum` says. So a result has the
+//! **Order of summation**, for every output and on every instruction set: eight lanes of f32 sums. A row is taken 256 elements at
+//! a time, with integer sums that are exact; which elements a lane has and what is added to it is said at [`add_by_32`],
+//! [`add_by_64`] and [`add_by_256`]. No operation is fused. At the end the lanes are added as `Ints::sum` says. So a result has the
 //! same bits on every instruction set, whatever the number of rows and tokens of a call.
 //!
 //! **Blocking.** With one token the limit is memory: 8 rows at once, which are 8 streams read from 8 parts of the call's range,
 //! each with a prefetch ahead. With more, 256 elements of a row are unpacked to bytes once for up to [`TOKENS`] tokens.
+
+// Loops by number: what iterators are made of is functions of their own, which a compiler may leave without the CPU's features.
+#![allow(clippy::needless_range_loop)]
 
 use super::activations::{Activations, BLOCK};
 use super::ints::Ints;
@@ -95,12 +98,14 @@ unsafe fn tile<S: Ints, F: Format, const R: usize, const T: usize>(
         let mut sums = [[s.splat_f(0.0); T]; R];
         for b in 0..whole {
             let tokens = Tokens { x: tokens.x.add(b), ..tokens };
-            for (w, sums) in w.iter().zip(&mut sums) {
-                let w = w.add(b * group_bytes);
-                for line in (0..group_bytes).step_by(64) {
+            for r in 0..R {
+                let w = w[r].add(b * group_bytes);
+                let mut line = 0;
+                while line < group_bytes {
                     s.prefetch(w.wrapping_add(line + AHEAD));
+                    line += 64;
                 }
-                F::add_products(s, w, tokens, sums);
+                F::add_products(s, w, tokens, &mut sums[r]);
             }
         }
         if rest > 0 {
@@ -120,48 +125,67 @@ unsafe fn tile<S: Ints, F: Format, const R: usize, const T: usize>(
     }
 }
 
-/// The block with `J` as a constant 0 to 7.
-macro_rules! for_8 {
-    ($J:ident, $body:block) => {
-        for_8!($J, $body, 0 1 2 3 4 5 6 7)
-    };
-    ($J:ident, $body:block, $($j:literal)*) => {
-        $({
-            const $J: i32 = $j;
-            $body
-        })*
-    };
-}
-
-/// Adds the products with 256 weights `d[j]·w + m[j]`, j being the number of the 32 that an element is of. To a lane are added, with
-/// `s[j]` the scale of the activations: for each j in order the lane's sum of q·w of that 32, times `d[j]·s[j]`; then, in lane j,
-/// `m[j]` times the sum of the activations of all 32.
+/// Adds the products with 256 weights `d[j]·w`, j being the number of the 32 that an element is of: with `s[j]` the scale of the
+/// activations, to lane l for each j in order its sum of q·w, which is of elements 4l to 4l + 3 of the 32, times `d[j]·s[j]`.
 ///
 /// An integer sum is of 4 products of at most 128·127.
 ///
 /// # Safety
-/// There are activations for `x.n` tokens, no more than T; bytes of `w` are signed, or below 128.
+/// There are activations for `x.n` tokens, no more than T.
 #[inline(always)]
-pub(super) unsafe fn add_by_32<S: Ints, const SIGNED: bool, const T: usize>(
+pub(super) unsafe fn add_by_32<S: Ints, const T: usize>(s: S, w: [S::B; 8], d: S::F, x: Tokens, sums: &mut [S::F; T]) {
+    let magnitude = each!(8, J => s.magnitude(w[J]));
+    for t in 0..x.n.min(T) {
+        let sum = &mut sums[t];
+        // SAFETY: the caller's word.
+        unsafe {
+            let x = x.x.add(t * x.stride);
+            let q: *const u8 = (&raw const (*x).q).cast();
+            let scale = s.mul(d, s.load_f((&raw const (*x).scales).cast()));
+            each!(8, J => {
+                let quads = s.signed_quads(w[J], magnitude[J], s.load(q.add(32 * J)));
+                *sum = s.add(*sum, s.mul(s.to_f32(quads), s.spread_f::<J>(scale)));
+            });
+        }
+    }
+}
+
+/// Adds the products with 256 weights `d[j]·w + m[j]`, as [`add_by_32`] but two 32s together: the first four lanes have those at
+/// even places, the last four those at odd ones, each lane elements 4l to 4l + 3 and 4l + 16 to 4l + 19 (l = 0 to 3) of
+/// its 32. `w` has of each two 32s the first 16 elements of both, then the last 16 of both. At last, `m[j]` times the sum of the
+/// activations of 32 number j is added, to lane j/2 where j is even, else to lane 4 + j/2.
+///
+/// An integer sum is of 8 products of at most 128·127.
+///
+/// # Safety
+/// There are activations for `x.n` tokens, no more than T; bytes of `w` are signed, or below 64.
+#[inline(always)]
+pub(super) unsafe fn add_by_64<S: Ints, const SIGNED: bool, const T: usize>(
     s: S,
-    w: [S::B; 8],
+    w: [[S::B; 2]; 4],
     d: S::F,
     m: Option<S::F>,
     x: Tokens,
     sums: &mut [S::F; T],
 ) {
-    let magnitude = if SIGNED { w.map(|w| s.magnitude(w)) } else { w };
-    for (t, sum) in sums.iter_mut().enumerate().take(x.n) {
+    let magnitude = if SIGNED { each!(4, J => [s.magnitude(w[J][0]), s.magnitude(w[J][1])]) } else { w };
+    for t in 0..x.n.min(T) {
+        let sum = &mut sums[t];
         // SAFETY: the caller's word.
         unsafe {
             let x = x.x.add(t * x.stride);
-            let scale = s.mul(d, s.load_f((&raw const (*x).scales).cast()));
             let q: *const u8 = (&raw const (*x).q).cast();
-            for_8!(J, {
-                let j = J as usize;
-                let q = s.load(q.add(32 * j));
-                let quads = if SIGNED { s.signed_quads(w[j], magnitude[j], q) } else { s.quads(w[j], q) };
-                *sum = s.add(*sum, s.mul(s.to_f32(quads), s.spread_f::<J>(scale)));
+            let scale = s.mul(d, s.load_f((&raw const (*x).scales).cast()));
+            each!(4, J => {
+                let q = q.add(64 * J);
+                let q = [s.load_two(q, q.add(32)), s.load_two(q.add(16), q.add(48))];
+                let quads = if SIGNED {
+                    let first = s.signed_quads(w[J][0], magnitude[J][0], q[0]);
+                    s.add_signed_quads(first, w[J][1], magnitude[J][1], q[1])
+                } else {
+                    s.quads(w[J], q)
+                };
+                *sum = s.add(*sum, s.mul(s.to_f32(quads), s.spread_halves::<J>(scale)));
             });
             if let Some(m) = m {
                 *sum = s.add(*sum, s.mul(m, s.load_f((&raw const (*x).sums).cast())));
@@ -180,8 +204,8 @@ pub(super) struct Scales<S: Ints> {
     pub mins: Option<S::W>,
 }
 
-/// Adds the products with 256 weights. With f the factors of the activations and D their scale, to a lane are added: the lane's sum
-/// of q·w·(scale·f) over all 256, times `d·D`; then, subtracted, the sum over parts 2l and 2l + 1 of (min·f)·Σq, times `e·D`.
+/// Adds the products with 256 weights. With f the factors of the activations and D their scale, to lane l are added: the sum of
+/// q·w·(scale·f) over elements 4l to 4l + 3 of every 32, times `d·D`; then, subtracted, the sum over parts 2l and 2l + 1 of (min·f)·Σq, times `e·D`.
 ///
 /// Nothing overflows: |scale|, |min| ≤ 128 and f ≤ 63 make factors of at most 8064. Unsigned bytes are below 64, so a sum of 32
 /// products q·w·8064 is at most 32·127·63·8064 < 2^31; signed ones (127 at most) have scales of at most 32.
@@ -196,8 +220,9 @@ pub(super) unsafe fn add_by_256<S: Ints, const SIGNED: bool, const T: usize>(
     x: Tokens,
     sums: &mut [S::F; T],
 ) {
-    let magnitude = if SIGNED { w.map(|w| s.magnitude(w)) } else { w };
-    for (t, sum) in sums.iter_mut().enumerate().take(x.n) {
+    let magnitude = if SIGNED { each!(8, J => s.magnitude(w[J])) } else { w };
+    for t in 0..x.n.min(T) {
+        let sum = &mut sums[t];
         // SAFETY: the caller's word.
         unsafe {
             let x = x.x.add(t * x.stride);
@@ -205,10 +230,9 @@ pub(super) unsafe fn add_by_256<S: Ints, const SIGNED: bool, const T: usize>(
             let scales = s.mul_w(by.scales, factors);
             let q: *const u8 = (&raw const (*x).q).cast();
             let mut total = s.zero();
-            for_8!(J, {
-                let j = J as usize;
-                let q = s.load(q.add(32 * j));
-                let pairs = if SIGNED { s.signed_pairs(w[j], magnitude[j], q) } else { s.pairs(w[j], q) };
+            each!(8, J => {
+                let q = s.load(q.add(32 * J));
+                let pairs = if SIGNED { s.signed_pairs(w[J], magnitude[J], q) } else { s.pairs(w[J], q) };
                 total = s.add_products(total, pairs, s.spread::<J>(scales));
             });
             *sum = s.add(*sum, s.mul(s.to_f32(total), s.splat_f(by.d * (*x).scale)));

@@ -28,11 +28,21 @@ impl Vnni {
     }
 }
 
+/// The same vector, of which the compiler then knows nothing. Else, where both halves are equal, it makes of `spread` two shuffles in
+/// the place of one.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn opaque(mut a: __m256i) -> __m256i {
+    // SAFETY: there are no instructions.
+    unsafe { std::arch::asm!("/* {0} */", inout(ymm_reg) a, options(pure, nomem, nostack, preserves_flags)) };
+    a
+}
+
 /// Functions that are intrinsics on registers.
 macro_rules! on_registers {
-    ($(fn $name:ident $(<const $n:ident: i32>)? ($($arg:ident: $type:ty),*) -> $ret:ty $body:block)*) => {
+    ($(fn $name:ident $(<const $n:ident: $kind:ty>)? ($($arg:ident: $type:ty),*) -> $ret:ty $body:block)*) => {
         $(#[inline(always)]
-        fn $name $(<const $n: i32>)? (self, $($arg: $type),*) -> $ret {
+        fn $name $(<const $n: $kind>)? (self, $($arg: $type),*) -> $ret {
             // SAFETY: `self` proves that the CPU has the features; nothing here touches memory but a table passed by reference.
             unsafe { $body }
         })*
@@ -69,7 +79,7 @@ macro_rules! ints {
                 }
                 fn splat_w(x: i16) -> __m256i { _mm256_set1_epi16(x) }
                 fn widen_twice(bytes: u64) -> __m256i {
-                    _mm256_broadcastsi128_si256(_mm_cvtepu8_epi16(_mm_cvtsi64_si128(bytes as i64)))
+                    opaque(_mm256_broadcastsi128_si256(_mm_cvtepu8_epi16(_mm_cvtsi64_si128(bytes as i64))))
                 }
                 fn widen_split(bytes: [u64; 2]) -> __m256i {
                     let bytes = _mm_set_epi64x(bytes[1] as i64, bytes[0] as i64);
@@ -78,7 +88,7 @@ macro_rules! ints {
                 }
                 fn sub_w(a: __m256i, b: __m256i) -> __m256i { _mm256_sub_epi16(a, b) }
                 fn mul_w(a: __m256i, b: __m256i) -> __m256i { _mm256_mullo_epi16(a, b) }
-                fn spread<const J: i32>(a: __m256i) -> __m256i {
+                fn spread<const J: usize>(a: __m256i) -> __m256i {
                     let lane = 2 * J as i16;
                     _mm256_shuffle_epi8(a, _mm256_set1_epi16(lane | (lane + 1) << 8))
                 }
@@ -88,7 +98,12 @@ macro_rules! ints {
                 fn add(a: __m256, b: __m256) -> __m256 { _mm256_add_ps(a, b) }
                 fn sub(a: __m256, b: __m256) -> __m256 { _mm256_sub_ps(a, b) }
                 fn mul(a: __m256, b: __m256) -> __m256 { _mm256_mul_ps(a, b) }
-                fn spread_f<const J: i32>(a: __m256) -> __m256 { _mm256_permutevar8x32_ps(a, _mm256_set1_epi32(J)) }
+                fn spread_f<const J: usize>(a: __m256) -> __m256 {
+                    _mm256_permutevar8x32_ps(a, _mm256_set1_epi32((J / 2 + J % 2 * 4) as i32))
+                }
+                fn spread_halves<const J: usize>(a: __m256) -> __m256 {
+                    _mm256_permutevar_ps(a, _mm256_set1_epi32(J as i32))
+                }
                 fn sum(a: __m256) -> f32 {
                     let a = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
                     let a = _mm_add_ps(a, _mm_movehl_ps(a, a));
@@ -110,15 +125,27 @@ macro_rules! ints {
                 }
             }
             #[inline(always)]
-            unsafe fn load_bits(self, p: *const u8, byte: u8) -> __m256i {
+            unsafe fn load_two(self, p: *const u8, q: *const u8) -> __m256i {
+                // SAFETY: features by `self`, memory by the caller.
+                unsafe { _mm256_set_m128i(_mm_loadu_si128(q.cast()), _mm_loadu_si128(p.cast())) }
+            }
+            #[inline(always)]
+            unsafe fn load_bits(self, p: *const u8, q: *const u8) -> [__m256i; 2] {
                 // Each byte's own bit is singled out and compared.
                 // SAFETY: features by `self`, memory by the caller.
                 unsafe {
-                    let bits = _mm256_set1_epi32(p.cast::<i32>().read_unaligned());
-                    let places = _mm256_setr_epi64x(0, 0x0101_0101_0101_0101, 0x0202_0202_0202_0202, 0x0303_0303_0303_0303);
+                    let at = |p: *const u8| _mm_set1_epi32(p.cast::<i32>().read_unaligned());
+                    let bits = _mm256_set_m128i(at(q), at(p));
+                    let first = _mm256_broadcastsi128_si256(_mm_set_epi64x(0x0101_0101_0101_0101, 0));
+                    let last = _mm256_broadcastsi128_si256(_mm_set_epi64x(0x0303_0303_0303_0303, 0x0202_0202_0202_0202));
                     let bit = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
-                    let single = _mm256_and_si256(_mm256_shuffle_epi8(bits, places), bit);
-                    _mm256_and_si256(_mm256_cmpeq_epi8(single, bit), _mm256_set1_epi8(byte as i8))
+                    let first = _mm256_and_si256(_mm256_shuffle_epi8(bits, first), bit);
+                    let last = _mm256_and_si256(_mm256_shuffle_epi8(bits, last), bit);
+                    let sixteen = _mm256_set1_epi8(16);
+                    [
+                        _mm256_and_si256(_mm256_cmpeq_epi8(first, bit), sixteen),
+                        _mm256_and_si256(_mm256_cmpeq_epi8(last, bit), sixteen),
+                    ]
                 }
             }
             #[inline(always)]
@@ -137,11 +164,23 @@ macro_rules! ints {
                 unsafe { _mm256_loadu_ps(p) }
             }
             #[inline(always)]
+            unsafe fn load_half(self, p: *const u8) -> f32 {
+                // SAFETY: features by `self`, memory by the caller.
+                unsafe { _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(p.cast::<u16>().read_unaligned().into()))) }
+            }
+            #[inline(always)]
             unsafe fn load_halves(self, p: *const u8, stride: usize) -> __m256 {
                 // SAFETY: features by `self`, memory by the caller.
                 unsafe {
-                    let at = |i: usize| p.add(i * stride).cast::<i16>().read_unaligned();
-                    _mm256_cvtph_ps(_mm_setr_epi16(at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7)))
+                    let bits = _mm_cvtsi32_si128(p.cast::<u16>().read_unaligned().into());
+                    let bits = _mm_insert_epi16::<1>(bits, p.add(2 * stride).cast::<u16>().read_unaligned().into());
+                    let bits = _mm_insert_epi16::<2>(bits, p.add(4 * stride).cast::<u16>().read_unaligned().into());
+                    let bits = _mm_insert_epi16::<3>(bits, p.add(6 * stride).cast::<u16>().read_unaligned().into());
+                    let bits = _mm_insert_epi16::<4>(bits, p.add(stride).cast::<u16>().read_unaligned().into());
+                    let bits = _mm_insert_epi16::<5>(bits, p.add(3 * stride).cast::<u16>().read_unaligned().into());
+                    let bits = _mm_insert_epi16::<6>(bits, p.add(5 * stride).cast::<u16>().read_unaligned().into());
+                    let bits = _mm_insert_epi16::<7>(bits, p.add(7 * stride).cast::<u16>().read_unaligned().into());
+                    _mm256_cvtph_ps(bits)
                 }
             }
             #[inline(always)]
@@ -154,11 +193,16 @@ macro_rules! ints {
 }
 
 ints!(Avx2, {
-    fn quads(w: __m256i, x: __m256i) -> __m256i {
-        _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), _mm256_set1_epi16(1))
+    fn quads(w: [__m256i; 2], x: [__m256i; 2]) -> __m256i {
+        let pairs = _mm256_add_epi16(_mm256_maddubs_epi16(w[0], x[0]), _mm256_maddubs_epi16(w[1], x[1]));
+        _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))
     }
     fn signed_quads(w: __m256i, magnitude: __m256i, x: __m256i) -> __m256i {
         _mm256_madd_epi16(_mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(x, w)), _mm256_set1_epi16(1))
+    }
+    fn add_signed_quads(sum: __m256i, w: __m256i, magnitude: __m256i, x: __m256i) -> __m256i {
+        let pairs = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(x, w));
+        _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
     }
     fn add_products(sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
         _mm256_add_epi32(sum, _mm256_madd_epi16(a, b))
@@ -166,11 +210,14 @@ ints!(Avx2, {
 });
 
 ints!(Vnni, {
-    fn quads(w: __m256i, x: __m256i) -> __m256i {
-        _mm256_dpbusd_epi32(_mm256_setzero_si256(), w, x)
+    fn quads(w: [__m256i; 2], x: [__m256i; 2]) -> __m256i {
+        _mm256_dpbusd_epi32(_mm256_dpbusd_epi32(_mm256_setzero_si256(), w[0], x[0]), w[1], x[1])
     }
     fn signed_quads(w: __m256i, magnitude: __m256i, x: __m256i) -> __m256i {
         _mm256_dpbusd_epi32(_mm256_setzero_si256(), magnitude, _mm256_sign_epi8(x, w))
+    }
+    fn add_signed_quads(sum: __m256i, w: __m256i, magnitude: __m256i, x: __m256i) -> __m256i {
+        _mm256_dpbusd_epi32(sum, magnitude, _mm256_sign_epi8(x, w))
     }
     fn add_products(sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
         _mm256_dpwssd_epi32(sum, a, b)

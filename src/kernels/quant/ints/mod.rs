@@ -4,8 +4,6 @@
 
 #[cfg(target_arch = "x86_64")]
 pub(in crate::kernels) mod avx2;
-#[cfg(target_arch = "aarch64")]
-pub(in crate::kernels) mod neon;
 pub(in crate::kernels) mod plain;
 
 /// One instruction set's vectors. "Halves" are the first and the last 16 bytes of one.
@@ -22,14 +20,19 @@ pub(in crate::kernels) trait Ints: Copy {
     /// # Safety
     /// 32 bytes lie at `p`.
     unsafe fn load(self, p: *const u8) -> Self::B;
+    /// 16 bytes into each half.
+    /// # Safety
+    /// 16 bytes lie at `p` and at `q`.
+    unsafe fn load_two(self, p: *const u8, q: *const u8) -> Self::B;
     /// The lower four bits of 16 bytes, then the upper four.
     /// # Safety
     /// 16 bytes lie at `p`.
     unsafe fn load_nibbles(self, p: *const u8) -> Self::B;
-    /// `byte` where a bit is set, else 0, for 32 bits from the least significant of the first byte on.
+    /// For 32 bits, from the least significant of the first byte on, 16 where one is set, else 0: those of the first 16 bits at `p`
+    /// and at `q`, a half of the vector each, then those of the last.
     /// # Safety
-    /// 4 bytes lie at `p`.
-    unsafe fn load_bits(self, p: *const u8, byte: u8) -> Self::B;
+    /// 4 bytes lie at `p` and at `q`.
+    unsafe fn load_bits(self, p: *const u8, q: *const u8) -> [Self::B; 2];
     fn or(self, a: Self::B, b: Self::B) -> Self::B;
     /// `(a >> N) & mask` in each byte, for masks without the upper N bits.
     fn right<const N: i32>(self, a: Self::B, mask: u8) -> Self::B;
@@ -44,10 +47,12 @@ pub(in crate::kernels) trait Ints: Copy {
     fn pairs(self, w: Self::B, x: Self::B) -> Self::W;
     /// The same for signed w and x from −127 on; `magnitude` is that of w. At most 2·128·127 = 32512, which is in range.
     fn signed_pairs(self, w: Self::B, magnitude: Self::B, x: Self::B) -> Self::W;
-    /// [`Ints::pairs`], two and two added.
-    fn quads(self, w: Self::B, x: Self::B) -> Self::I;
-    /// [`Ints::signed_pairs`], two and two added.
+    /// The [`Ints::pairs`] of both w with their x, for w up to 63: all of four elements added.
+    fn quads(self, w: [Self::B; 2], x: [Self::B; 2]) -> Self::I;
+    /// The [`Ints::signed_pairs`], two and two added.
     fn signed_quads(self, w: Self::B, magnitude: Self::B, x: Self::B) -> Self::I;
+    /// [`Ints::signed_quads`], added to `sum`.
+    fn add_signed_quads(self, sum: Self::I, w: Self::B, magnitude: Self::B, x: Self::B) -> Self::I;
 
     fn splat_w(self, x: i16) -> Self::W;
     /// # Safety
@@ -65,7 +70,7 @@ pub(in crate::kernels) trait Ints: Copy {
     /// Products that are in range.
     fn mul_w(self, a: Self::W, b: Self::W) -> Self::W;
     /// Lane J of each half, in all lanes of that half.
-    fn spread<const J: i32>(self, a: Self::W) -> Self::W;
+    fn spread<const J: usize>(self, a: Self::W) -> Self::W;
     /// `sum[i] + a[2i]·b[2i] + a[2i+1]·b[2i+1]`.
     fn add_products(self, sum: Self::I, a: Self::W, b: Self::W) -> Self::I;
     fn zero(self) -> Self::I;
@@ -76,15 +81,21 @@ pub(in crate::kernels) trait Ints: Copy {
     /// # Safety
     /// 8 f32 lie at `p`.
     unsafe fn load_f(self, p: *const f32) -> Self::F;
-    /// 8 binary16 numbers, each `stride` bytes after the one before.
+    /// A binary16 number.
+    /// # Safety
+    /// 2 bytes lie at `p`.
+    unsafe fn load_half(self, p: *const u8) -> f32;
+    /// 8 binary16 numbers, each `stride` bytes after the one before: those at even places into the first half.
     /// # Safety
     /// They lie there.
     unsafe fn load_halves(self, p: *const u8, stride: usize) -> Self::F;
     fn add(self, a: Self::F, b: Self::F) -> Self::F;
     fn sub(self, a: Self::F, b: Self::F) -> Self::F;
     fn mul(self, a: Self::F, b: Self::F) -> Self::F;
-    /// Lane J in all lanes.
-    fn spread_f<const J: i32>(self, a: Self::F) -> Self::F;
+    /// Number J, in the order of [`Ints::load_halves`], in all lanes.
+    fn spread_f<const J: usize>(self, a: Self::F) -> Self::F;
+    /// Lane J of each half, in all lanes of that half.
+    fn spread_halves<const J: usize>(self, a: Self::F) -> Self::F;
     /// Lanes i and i + 4 are added, then i and i + 2, then i and i + 1.
     fn sum(self, a: Self::F) -> f32;
 

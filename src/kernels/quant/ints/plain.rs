@@ -44,10 +44,18 @@ impl Ints for Plain {
         std::array::from_fn(|i| if i < 16 { bytes[i] & 15 } else { bytes[i - 16] >> 4 })
     }
     #[inline(always)]
-    unsafe fn load_bits(self, p: *const u8, byte: u8) -> B {
+    unsafe fn load_two(self, p: *const u8, q: *const u8) -> B {
         // SAFETY: the caller's word.
-        let bits = u32::from_le_bytes(unsafe { p.cast::<[u8; 4]>().read_unaligned() });
-        std::array::from_fn(|i| if bits >> i & 1 == 1 { byte } else { 0 })
+        let (p, q) = unsafe { (p.cast::<[u8; 16]>().read_unaligned(), q.cast::<[u8; 16]>().read_unaligned()) };
+        std::array::from_fn(|i| if i < 16 { p[i] } else { q[i - 16] })
+    }
+    #[inline(always)]
+    unsafe fn load_bits(self, p: *const u8, q: *const u8) -> [B; 2] {
+        // SAFETY: the caller's word.
+        let bits =
+            unsafe { [p.cast::<[u8; 4]>().read_unaligned(), q.cast::<[u8; 4]>().read_unaligned()] }.map(u32::from_le_bytes);
+        let bit = |from: usize, i: usize| ((bits[i / 16] >> (from + i % 16) & 1) as u8) << 4;
+        [std::array::from_fn(|i| bit(0, i)), std::array::from_fn(|i| bit(16, i))]
     }
     #[inline(always)]
     fn or(self, a: B, b: B) -> B {
@@ -78,12 +86,16 @@ impl Ints for Plain {
         pairs(w.map(|w| i16::from(w as i8)), x)
     }
     #[inline(always)]
-    fn quads(self, w: B, x: B) -> I {
-        two_and_two(self.pairs(w, x))
+    fn quads(self, w: [B; 2], x: [B; 2]) -> I {
+        two_and_two(zip(self.pairs(w[0], x[0]), self.pairs(w[1], x[1]), |a, b| a + b))
     }
     #[inline(always)]
     fn signed_quads(self, w: B, magnitude: B, x: B) -> I {
         two_and_two(self.signed_pairs(w, magnitude, x))
+    }
+    #[inline(always)]
+    fn add_signed_quads(self, sum: I, w: B, magnitude: B, x: B) -> I {
+        zip(sum, self.signed_quads(w, magnitude, x), |a, b| a + b)
     }
     #[inline(always)]
     fn splat_w(self, x: i16) -> W {
@@ -122,8 +134,8 @@ impl Ints for Plain {
         zip(a, b, |a, b| a * b)
     }
     #[inline(always)]
-    fn spread<const J: i32>(self, a: W) -> W {
-        std::array::from_fn(|i| a[i / 8 * 8 + J as usize])
+    fn spread<const J: usize>(self, a: W) -> W {
+        std::array::from_fn(|i| a[i / 8 * 8 + J])
     }
     #[inline(always)]
     fn add_products(self, sum: I, a: W, b: W) -> I {
@@ -148,11 +160,14 @@ impl Ints for Plain {
         unsafe { p.cast::<F>().read_unaligned() }
     }
     #[inline(always)]
+    unsafe fn load_half(self, p: *const u8) -> f32 {
+        // SAFETY: the caller's word.
+        f16::from_le_bytes(unsafe { p.cast::<[u8; 2]>().read_unaligned() }).to_f32_const()
+    }
+    #[inline(always)]
     unsafe fn load_halves(self, p: *const u8, stride: usize) -> F {
         // SAFETY: the caller's word.
-        std::array::from_fn(|i| {
-            f16::from_le_bytes(unsafe { p.add(i * stride).cast::<[u8; 2]>().read_unaligned() }).to_f32_const()
-        })
+        std::array::from_fn(|i| unsafe { self.load_half(p.add((i % 4 * 2 + i / 4) * stride)) })
     }
     #[inline(always)]
     fn add(self, a: F, b: F) -> F {
@@ -167,8 +182,12 @@ impl Ints for Plain {
         zip(a, b, |a, b| a * b)
     }
     #[inline(always)]
-    fn spread_f<const J: i32>(self, a: F) -> F {
-        [a[J as usize]; 8]
+    fn spread_f<const J: usize>(self, a: F) -> F {
+        [a[J / 2 + J % 2 * 4]; 8]
+    }
+    #[inline(always)]
+    fn spread_halves<const J: usize>(self, a: F) -> F {
+        std::array::from_fn(|i| a[i / 4 * 4 + J])
     }
     #[inline(always)]
     fn sum(self, a: F) -> f32 {
