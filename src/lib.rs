@@ -11,6 +11,7 @@
 //! |---|---|
 //! | `capi` | the only `extern "C"`: checks arguments, catches panics, keeps the last error |
 //! | [`text`] | token ids to text and back |
+//! | [`quantize()`] | a GGUF file to a smaller one; the choice of types, which loading uses too |
 //! | [`model`] | [`Model`], [`Cache`], loading, the one decoder forward |
 //! | [`arch`] | what a model is: a [`arch::Spec`] and the names of its tensors, a file per family |
 //! | [`ops`] | linear, attention, RoPE, norms, activations: agnostic of any model |
@@ -28,8 +29,10 @@ pub mod format;
 pub mod kernels;
 pub mod model;
 pub mod ops;
+pub mod quantize;
 pub mod text;
 pub mod threads;
 
 pub use error::{Error, ErrorKind, Result};
 pub use model::{Cache, CacheOptions, KvType, LoadOptions, Model, Weights};
+pub use quantize::{QuantizeOptions, Recipe, quantize};

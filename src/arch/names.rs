@@ -80,10 +80,35 @@ impl Names {
         rows.map(move |row| row.1.replace("{}", &layer.to_string()))
     }
 
+    /// The slot of the tensor `name` and its layer (0 for those of no layer); `None` if it has none.
+    pub fn slot_of(&self, name: &str) -> Option<(Slot, usize)> {
+        let stem = name.strip_suffix(".weight")?;
+        let mut rows = self.rows.iter().copied().flatten();
+        rows.find_map(|(slot, row)| {
+            let layer = layer_in(row, stem).or_else(|| layer_in(row.strip_prefix(self.prefix)?, stem))?;
+            Some((*slot, layer))
+        })
+    }
+
     /// Whether a tensor that no slot took is no error.
     pub fn is_ignored(&self, name: &str) -> bool {
         self.ignored.iter().any(|ending| name.ends_with(ending))
     }
+}
+
+/// The layer that makes `row` the name `stem`, whatever the expert; 0 if it has none.
+fn layer_in(row: &str, stem: &str) -> Option<usize> {
+    let Some((head, tail)) = row.split_once("{}") else { return (row == stem).then_some(0) };
+    let rest = stem.strip_prefix(head)?;
+    let (digits, rest) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len()));
+    let is_rest = match tail.split_once("{e}") {
+        None => rest == tail,
+        Some((head, tail)) => {
+            let expert = rest.strip_prefix(head).and_then(|rest| rest.strip_suffix(tail));
+            expert.is_some_and(|e| !e.is_empty() && e.bytes().all(|b| b.is_ascii_digit()))
+        }
+    };
+    digits.parse().ok().filter(|_| is_rest)
 }
 
 /// Hugging Face's names, as Llama and most models after it have them. Norms that are not where Llama's are, are the family's.
@@ -146,3 +171,22 @@ pub const GGUF: &[Row] = &[
 
 /// The names of [`GGUF`] for a family without rows of its own.
 pub const GGUF_NAMES: Names = Names { prefix: "", rows: &[GGUF], ignored: &[".attn_rot_embd.weight"] };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_have_slots() {
+        let (hf, gguf) = (|name: &str| HF_NAMES.slot_of(name), |name: &str| GGUF_NAMES.slot_of(name));
+        assert_eq!(hf("model.layers.12.mlp.down_proj.weight"), Some((Slot::Down, 12)));
+        assert_eq!(hf("layers.3.self_attn.v_proj.weight"), Some((Slot::V, 3)));
+        assert_eq!(hf("model.layers.1.mlp.experts.17.up_proj.weight"), Some((Slot::ExpertUp, 1)));
+        assert_eq!(hf("model.layers.1.mlp.experts.x.up_proj.weight"), None);
+        assert_eq!(hf("model.layers.1.self_attn.v_proj.bias"), None);
+        assert_eq!(gguf("token_embd.weight"), Some((Slot::Embedding, 0)));
+        assert_eq!(gguf("blk.7.ffn_down_exps.weight"), Some((Slot::ExpertDown, 7)));
+        assert_eq!(gguf("blk.7.ffn_down.2.weight"), Some((Slot::ExpertDown, 7)));
+        assert_eq!(gguf("blk..ffn_down.weight"), None);
+    }
+}

@@ -5,6 +5,7 @@ mod cursor;
 mod metadata;
 pub(super) mod split;
 mod types;
+pub mod write;
 
 pub use metadata::Metadata;
 

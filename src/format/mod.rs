@@ -47,6 +47,7 @@ mod safetensors;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+pub mod whole;
 
 pub use dtype::{DType, Float, Quant};
 pub use find::open;

@@ -3,10 +3,11 @@
 
 use super::cache::DEFAULT_REWIND;
 use super::kv::KvShape;
-use super::load::{LoadOptions, Weights};
-use crate::arch;
+use super::load::{LoadOptions, Types};
+use crate::arch::{self, Slot};
 use crate::error::Result;
 use crate::format::{self, DType, Float, MapMode, Tensor};
+use crate::kernels::Layout;
 use std::path::Path;
 
 /// Memory that a model and its caches will take, in bytes.
@@ -28,9 +29,16 @@ pub(super) fn estimate(path: &Path, options: &LoadOptions<'_>) -> Result<Estimat
     let source = format::open(path, MapMode::Map)?;
     let (spec, names) = arch::identify(&source)?;
     let (mut mapped, mut packed) = (0u64, 0u64);
-    for (_, tensor) in source.tensors.iter().filter(|(name, _)| !names.is_ignored(name)) {
+    let has_head = source.tensors.keys().any(|name| names.slot_of(name).is_some_and(|(slot, _)| slot == Slot::Head));
+    let tied = spec.tied_head.unwrap_or(!has_head);
+    let types = Types { weights: options.weights, spec: &spec, tied };
+    for (name, tensor) in source.tensors.iter().filter(|(name, _)| !names.is_ignored(name)) {
         let bytes = tensor.data.len() as u64;
-        match packed_bytes(tensor, options.weights) {
+        let place = names.slot_of(name);
+        if tied && place.is_some_and(|(slot, _)| slot == Slot::Head) {
+            continue; // the embedding a second time, which loading leaves alone
+        }
+        match packed_bytes(place, tensor, &types) {
             Some(ours) => packed += ours,
             None if options.mapping == MapMode::Copy => packed += bytes,
             None => mapped += bytes,
@@ -46,11 +54,16 @@ pub(super) fn estimate(path: &Path, options: &LoadOptions<'_>) -> Result<Estimat
 }
 
 /// Bytes of a tensor that is not used where it lies: vectors are held as f32, matrices as the options say.
-fn packed_bytes(tensor: &Tensor, weights: Weights) -> Option<u64> {
+fn packed_bytes(place: Option<(Slot, usize)>, tensor: &Tensor, types: &Types<'_>) -> Option<u64> {
     let elements: usize = tensor.shape.iter().product();
-    let dtype = match tensor.shape.len() {
-        0 | 1 => DType::F32,
-        _ => weights.of(tensor.dtype),
+    let dtype = match (tensor.shape[..].as_ref(), place) {
+        ([] | [_], _) | (_, Some((Slot::QNorm | Slot::KNorm, _))) => return Some(DType::F32.bytes(elements)? as u64),
+        (&[first, .., last], Some((slot, layer))) => {
+            let in_out =
+                types.spec.layout == Layout::InOut && !matches!(slot, Slot::Embedding | Slot::PositionEmbedding | Slot::Head);
+            types.of(slot, layer, if in_out { first } else { last }, tensor.dtype)
+        }
+        (_, None) => tensor.dtype,
     };
-    (dtype != tensor.dtype || tensor.shape.len() < 2).then(|| dtype.bytes(elements).unwrap_or(usize::MAX) as u64)
+    (dtype != tensor.dtype).then(|| dtype.bytes(elements).unwrap_or(usize::MAX) as u64)
 }

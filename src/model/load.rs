@@ -6,10 +6,12 @@ use super::{Block, FeedForward, Info, Layer, Model};
 use crate::arch::{self, Bias, Experts, Mlp, Names, NormPlace, NormWeight, QkNorm, Residual, Slot, Spec};
 use crate::error::{Error, ErrorKind, Result, try_vec};
 use crate::format::{self, Bytes, Checkpoint, DType, MapMode, Tensor, mmap::Mapping};
-use crate::kernels::{Isa, Kernels, Layout};
+use crate::kernels::{Isa, Kernels, Layout, Matrix};
 use crate::ops::elementwise::Norm;
 use crate::ops::linear::Linear;
 use crate::ops::rope::RopeTable;
+use crate::quantize::convert::Convert;
+use crate::quantize::mixture::{self, Facts, Recipe, Role};
 use crate::text::UnknownPre;
 use crate::threads::Pool;
 use once_cell::sync::OnceCell;
@@ -26,16 +28,41 @@ pub enum Weights {
     F32,
     /// Converted to bf16.
     Bf16,
+    /// Quantised. Routers and position tables stay as they are.
+    Quantise(Recipe),
 }
 
-impl Weights {
-    /// The type in which a matrix of `dtype` is held.
-    pub(super) fn of(self, dtype: DType) -> DType {
-        match (self, dtype) {
-            (Weights::Keep, _) => dtype,
-            (Weights::F32, _) => DType::F32,
-            (Weights::Bf16, _) => DType::BF16,
-        }
+/// The types in which a model's matrices are held.
+pub(super) struct Types<'a> {
+    pub weights: Weights,
+    pub spec: &'a Spec,
+    /// Whether the embedding is the head too.
+    pub tied: bool,
+}
+
+impl Types<'_> {
+    /// That of the matrix in `slot`, whose rows have `n_in` elements and which is `dtype` in the file.
+    pub fn of(&self, slot: Slot, layer: usize, n_in: usize, dtype: DType) -> DType {
+        let recipe = match self.weights {
+            Weights::Keep => return dtype,
+            Weights::F32 => return DType::F32,
+            Weights::Bf16 => return DType::BF16,
+            Weights::Quantise(recipe) => recipe,
+        };
+        let role = match slot {
+            Slot::Router | Slot::PositionEmbedding => return dtype,
+            Slot::Head => Role::Head,
+            Slot::Embedding if self.tied => Role::Head,
+            Slot::V | Slot::Qkv => Role::Value,
+            Slot::K => Role::Key,
+            Slot::O => Role::AttentionOutput,
+            Slot::Down | Slot::ExpertDown => Role::Down,
+            _ => Role::Other,
+        };
+        let Spec { family, n_heads, n_kv_heads, experts, .. } = self.spec;
+        let n_layers = self.spec.n_layers();
+        let facts = Facts::new(family, n_layers, *n_heads, *n_kv_heads, experts.map_or(0, |e| e.n_experts));
+        mixture::dtype(recipe, facts, role, (layer, n_layers), n_in)
     }
 }
 
@@ -67,7 +94,8 @@ pub(super) fn load(path: &Path, options: LoadOptions<'_>) -> Result<Arc<Model>> 
     let (spec, names) = arch::identify(&source)?;
     let (name, file_type) = (source.name()?, source.file_type());
     let total = source.tensors.len();
-    let mut loader = Loader { source: &mut source, spec: &spec, names, kernels, options, total };
+    let mut loader = Loader { source: &mut source, spec: &spec, names, kernels, pool: &pool, options, total, tied: false };
+    loader.tied = loader.is_tied();
 
     let embedding = loader.linear_at(Slot::Embedding, 0, spec.vocab_size, spec.hidden_size, Layout::OutIn, Bias::No)?;
     let positions = match spec.learned_positions {
@@ -134,7 +162,10 @@ struct Loader<'a, 'o> {
     spec: &'a Spec,
     names: &'static Names,
     kernels: &'static Kernels,
+    pool: &'a Pool,
     options: LoadOptions<'o>,
+    /// Whether the embedding is the head too.
+    tied: bool,
     /// Tensors in the checkpoint.
     total: usize,
 }
@@ -253,17 +284,25 @@ impl Loader<'_, '_> {
 
     fn linear_at(&mut self, slot: Slot, layer: usize, n_out: usize, n_in: usize, layout: Layout, bias: Bias) -> Result<Linear> {
         let stem = self.stem(slot, layer)?;
-        self.linear_named(&stem, n_out, n_in, layout, bias)
+        self.linear_named(&stem, (slot, layer), n_out, n_in, layout, bias)
     }
 
-    fn linear_named(&mut self, stem: &str, n_out: usize, n_in: usize, layout: Layout, bias: Bias) -> Result<Linear> {
+    fn linear_named(
+        &mut self,
+        stem: &str,
+        place: (Slot, usize),
+        n_out: usize,
+        n_in: usize,
+        layout: Layout,
+        bias: Bias,
+    ) -> Result<Linear> {
         let name = format!("{stem}.weight");
         let weight = self.need(&name)?;
         match layout {
             Layout::OutIn => self.check_shape(&name, &weight, &[n_out, n_in])?,
             Layout::InOut => self.check_shape(&name, &weight, &[n_in, n_out])?,
         }
-        let weight = self.convert(&name, weight)?;
+        let (weight, layout) = self.convert(&name, place, weight, layout)?;
         if let (Layout::InOut, DType::Quant(_)) = (layout, weight.dtype) {
             let message = format!("tensor {name} is of type {} with a column to an output", weight.dtype.name());
             return Err(self.error(ErrorKind::Unsupported, message));
@@ -278,25 +317,30 @@ impl Loader<'_, '_> {
         Ok(Linear::new(weight, layout, bias))
     }
 
-    /// The tensor in the element type that the options ask for.
-    fn convert(&self, name: &str, tensor: Tensor) -> Result<Tensor> {
-        let dtype = match self.options.weights.of(tensor.dtype) {
-            DType::Float(dtype) if tensor.dtype != DType::Float(dtype) => dtype,
-            _ => return Ok(tensor),
+    /// The tensor in the element type that the options ask for. Blocks run along the inputs, so a quantised one is
+    /// [`Layout::OutIn`].
+    fn convert(&self, name: &str, (slot, layer): (Slot, usize), tensor: Tensor, layout: Layout) -> Result<(Tensor, Layout)> {
+        let (Some(&first), Some(&last)) = (tensor.shape.first(), tensor.shape.last()) else { return Ok((tensor, layout)) };
+        let n_in = if layout == Layout::OutIn { last } else { first };
+        let types = Types { weights: self.options.weights, spec: self.spec, tied: self.tied };
+        let dtype = types.of(slot, layer, n_in, tensor.dtype);
+        if dtype == tensor.dtype {
+            return Ok((tensor, layout));
+        }
+        let elements: usize = tensor.shape.iter().product();
+        let wrong_size = || self.error(ErrorKind::Internal, format!("tensor {name}: converted to the wrong size"));
+        // To a float, the elements stay where they are whatever the layout.
+        let (from, n_in, to, shape) = match (dtype, layout) {
+            (DType::Quant(_), Layout::InOut) => (Layout::InOut, n_in, Layout::OutIn, vec![last, first]),
+            _ => (Layout::OutIn, last, layout, tensor.shape.clone()),
         };
-        let n: usize = tensor.shape.iter().product();
-        let mut data = try_vec(0u8, n * dtype.size(), name)?;
-        let mut row = [0.0; 4096]; // whole blocks of every type
-        for (i, out) in data.chunks_mut(row.len() * dtype.size()).enumerate() {
-            let row = &mut row[..out.len() / dtype.size()];
-            self.kernels.unpack(tensor.dtype, &tensor.data, i * 4096, row);
-            self.kernels.pack(dtype, row, out);
-        }
+        let source = Matrix { dtype: tensor.dtype, layout: from, n_out: elements / n_in, n_in, data: &tensor.data };
+        let mut data = try_vec(0u8, dtype.bytes(elements).ok_or_else(wrong_size)?, name)?;
+        let convert = Convert { kernels: self.kernels, pool: self.pool, file: &tensor.file, name };
+        convert.rows(source, 0, dtype, &mut data)?;
         let all = 0..data.len();
-        match Bytes::new(Arc::new(Mapping::Owned(data)), all) {
-            Some(data) => Ok(Tensor { dtype: dtype.into(), data, ..tensor }),
-            None => Err(self.error(ErrorKind::Internal, format!("tensor {name}: converted to the wrong size"))),
-        }
+        let data = Bytes::new(Arc::new(Mapping::Owned(data)), all).ok_or_else(wrong_size)?;
+        Ok((Tensor { dtype, shape, data, ..tensor }, to))
     }
 
     fn layer(&mut self, i: usize) -> Result<Layer> {
@@ -376,12 +420,13 @@ impl Loader<'_, '_> {
         let stem = self.stem(slot, layer)?;
         if stem.contains("{e}") {
             let name = |e: usize| stem.replace("{e}", &e.to_string());
-            return (0..n_experts).map(|e| self.linear_named(&name(e), n_out, n_in, Layout::OutIn, Bias::No)).collect();
+            let place = (slot, layer);
+            return (0..n_experts).map(|e| self.linear_named(&name(e), place, n_out, n_in, Layout::OutIn, Bias::No)).collect();
         }
         let name = format!("{stem}.weight");
         let all = self.need(&name)?;
         self.check_shape(&name, &all, &[n_experts, n_out, n_in])?;
-        let all = self.convert(&name, all)?;
+        let (all, _) = self.convert(&name, (slot, layer), all, Layout::OutIn)?;
         let part = |e: usize| {
             let weight = all.slice_first(e).ok_or_else(|| self.error(ErrorKind::Internal, format!("{name} has no part {e}")))?;
             Ok(Linear::new(weight, Layout::OutIn, None))
@@ -421,6 +466,11 @@ impl Loader<'_, '_> {
             Some(bad) => Err(self.error(ErrorKind::BadFile, format!("tensor {name} holds {bad}; expected finite numbers > 0"))),
             None => Ok(Some(factors)),
         }
+    }
+
+    /// Whether the embedding is the head too.
+    fn is_tied(&self) -> bool {
+        self.spec.tied_head == Some(true) || self.spec.tied_head.is_none() && !self.has_slot(Slot::Head, 0)
     }
 
     /// The output head; `None` if it is the embedding. A tied model's file may hold the embedding a second time.

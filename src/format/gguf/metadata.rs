@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::format::Bytes;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Bytes of the smallest entry: key length, value type, a value of one byte.
@@ -178,6 +178,25 @@ impl Metadata {
     /// Whether there is such a key.
     pub fn contains(&self, key: &str) -> bool {
         self.entries.contains_key(key)
+    }
+
+    /// All keys with the bytes of key, type and value, in the order of the file.
+    pub(super) fn raw(&self) -> Result<Vec<(&str, &[u8])>> {
+        let mut entries: Vec<(&str, &Entry)> = self.entries.iter().map(|(key, entry)| (key.as_str(), entry)).collect();
+        entries.sort_by_key(|(_, entry)| entry.at);
+        let raw = |(key, entry): (&'_ str, &Entry)| {
+            let mut cursor = self.cursor(entry.at);
+            skip(&mut cursor, entry.value_type, Key(key), 0)?;
+            // Before the value: the key's length, the key, the value's type.
+            let start = entry.at.saturating_sub(8 + key.len() + 4);
+            Ok(self.bytes.get(start..cursor.position()).unwrap_or_default())
+        };
+        entries.into_iter().map(|(key, entry)| Ok((key, raw((key, entry))?))).collect()
+    }
+
+    /// The file, for messages.
+    pub(super) fn file(&self) -> &Path {
+        &self.file
     }
 
     /// The error for a key that has to be there and is not.

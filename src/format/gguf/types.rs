@@ -19,6 +19,11 @@ pub(super) fn by_id(id: u32) -> Option<&'static TensorType> {
     TYPES.iter().find(|t| t.id == id)
 }
 
+/// The number in the file of one of our types.
+pub(super) fn id_of(dtype: DType) -> Option<u32> {
+    TYPES.iter().find(|t| t.dtype == Some(dtype)).map(|t| t.id)
+}
+
 const fn read(id: u32, dtype: DType) -> TensorType {
     let (block_elements, block_bytes) = (dtype.block_elements() as u64, dtype.block_bytes() as u64);
     TensorType { id, name: dtype.name(), block_elements, block_bytes, dtype: Some(dtype) }
