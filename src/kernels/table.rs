@@ -1,5 +1,6 @@
 //! The tables: for each instruction set, the generic kernels compiled with its features.
 
+#[cfg(target_arch = "x86_64")]
 use super::quant::Quants;
 use super::{Isa, Kernels, float, quant, vector};
 
@@ -108,7 +109,7 @@ macro_rules! table {
 }
 
 /// Quantised products compiled with `$features`, by vectors of type `$ints`.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! products {
     ($ints:path, $features:literal) => {{
         use crate::kernels::quant::{Format, Product, for_each_format, product};
@@ -125,7 +126,8 @@ macro_rules! products {
 }
 
 /// Plain Rust, on any CPU.
-static SCALAR: Kernels = Kernels {
+static SCALAR: Kernels = SCALAR_TABLE;
+const SCALAR_TABLE: Kernels = Kernels {
     isa: Isa::Scalar,
     out_in: float::scalar::OUT_IN,
     in_out: float::scalar::IN_OUT,
@@ -149,6 +151,10 @@ static SCALAR: Kernels = Kernels {
     max: vector::scalar::max,
     exp_sum: vector::scalar::exp_sum,
 };
+
+/// Quantised products by NEON, all else plain.
+#[cfg(target_arch = "aarch64")]
+static NEON: Kernels = Kernels { isa: Isa::Neon, products: products!(super::quant::ints::neon::Neon, "neon"), ..SCALAR_TABLE };
 
 #[cfg(target_arch = "x86_64")]
 static AVX2: Kernels = table!(Isa::Avx2, super::simd::avx2::Avx2, AVX2_PRODUCTS, "avx2,fma,f16c");
@@ -180,6 +186,8 @@ pub(super) fn of(isa: Isa) -> &'static Kernels {
         Isa::Avx512 if is_x86_feature_detected!("avx512vnni") => &AVX512_VNNI,
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => &AVX512,
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => &NEON,
         _ => &SCALAR,
     }
 }

@@ -2,8 +2,8 @@
 #![forbid(unsafe_code)]
 
 use super::Model;
-use super::forward::{MAX_CHUNK, Scratch, Sequence, forward};
 pub use super::forward::Logits;
+use super::forward::{MAX_CHUNK, Scratch, Sequence, forward};
 use super::kv::{KvBlocks, KvShape};
 use crate::arch::Spec;
 use crate::error::{Error, ErrorKind, Result};
@@ -236,7 +236,8 @@ impl Cache {
             };
             self.kv.make_writable(first..first + tokens.len())?;
             let (heads, cancel) = (self.heads, &*self.cancel);
-            let mut sequence = Sequence { kv: &mut self.kv, heads, ropes, tokens, first, logits: wanted, cancel, cancelled: false };
+            let mut sequence =
+                Sequence { kv: &mut self.kv, heads, ropes, tokens, first, logits: wanted, cancel, cancelled: false };
             forward(model, path, slice::from_mut(&mut sequence), &mut self.scratch);
             if sequence.cancelled {
                 return Err(cancelled());

@@ -23,7 +23,7 @@ pub fn shared(path: &str, test: &str) -> Option<PathBuf> {
 
 /// The instruction sets that this CPU has.
 pub fn isas() -> Vec<Isa> {
-    [Isa::Scalar, Isa::Avx2, Isa::Avx512].into_iter().filter(|&isa| Kernels::select(Some(isa)).is_ok()).collect()
+    Isa::ALL.into_iter().filter(|&isa| Kernels::select(Some(isa)).is_ok()).collect()
 }
 
 /// Loads with an instruction set (`None`: the best) and a number of threads.

@@ -4,6 +4,8 @@
 
 #[cfg(target_arch = "x86_64")]
 pub(in crate::kernels) mod avx2;
+#[cfg(target_arch = "aarch64")]
+pub(in crate::kernels) mod neon;
 pub(in crate::kernels) mod plain;
 
 /// One instruction set's vectors. "Halves" are the first and the last 16 bytes of one.

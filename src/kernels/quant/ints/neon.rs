@@ -1,0 +1,237 @@
+//! NEON, which every 64-bit ARM CPU has: a vector is two of 128 bits.
+
+use super::Ints;
+use std::arch::aarch64::*;
+
+/// Proof that the CPU has NEON.
+#[derive(Clone, Copy)]
+pub(in crate::kernels) struct Neon(());
+
+impl Neon {
+    /// Needs what it proves.
+    #[target_feature(enable = "neon")]
+    pub fn new() -> Self {
+        Self(())
+    }
+}
+
+type B = uint8x16x2_t;
+type W = int16x8x2_t;
+type I = int32x4x2_t;
+type F = float32x4x2_t;
+
+/// Functions that are intrinsics on registers.
+macro_rules! on_registers {
+    ($(fn $name:ident $(<const $n:ident: $kind:ty>)? ($($arg:ident: $type:ty),*) -> $ret:ty $body:block)*) => {
+        $(#[inline(always)]
+        fn $name $(<const $n: $kind>)? (self, $($arg: $type),*) -> $ret {
+            // SAFETY: `self` proves that the CPU has the features; nothing here touches memory but a table passed by reference.
+            unsafe { $body }
+        })*
+    };
+}
+
+/// Both halves of vectors through the same operation.
+macro_rules! halves {
+    ($type:ident, $a:ident => $e:expr) => {
+        $type(
+            {
+                let $a = $a.0;
+                $e
+            },
+            {
+                let $a = $a.1;
+                $e
+            },
+        )
+    };
+    ($type:ident, $a:ident, $b:ident => $e:expr) => {
+        $type(
+            {
+                let ($a, $b) = ($a.0, $b.0);
+                $e
+            },
+            {
+                let ($a, $b) = ($a.1, $b.1);
+                $e
+            },
+        )
+    };
+}
+
+/// `w[2i]·x[2i] + w[2i+1]·x[2i+1]`, all signed.
+#[inline]
+#[target_feature(enable = "neon")]
+fn pairs(w: uint8x16_t, x: uint8x16_t) -> int16x8_t {
+    let (w, x) = (vreinterpretq_s8_u8(w), vreinterpretq_s8_u8(x));
+    vpaddq_s16(vmull_s8(vget_low_s8(w), vget_low_s8(x)), vmull_high_s8(w, x))
+}
+
+/// Lane J of four in all.
+#[inline]
+#[target_feature(enable = "neon")]
+fn lane<const J: usize>(a: float32x4_t) -> float32x4_t {
+    match J {
+        0 => vdupq_laneq_f32::<0>(a),
+        1 => vdupq_laneq_f32::<1>(a),
+        2 => vdupq_laneq_f32::<2>(a),
+        _ => vdupq_laneq_f32::<3>(a),
+    }
+}
+
+impl Ints for Neon {
+    type B = B;
+    type W = W;
+    type I = I;
+    type F = F;
+
+    on_registers! {
+        fn or(a: B, b: B) -> B { halves!(uint8x16x2_t, a, b => vorrq_u8(a, b)) }
+        fn right<const N: i32>(a: B, mask: u8) -> B {
+            halves!(uint8x16x2_t, a => vandq_u8(vshlq_u8(a, vdupq_n_s8(-N as i8)), vdupq_n_u8(mask)))
+        }
+        fn left<const N: i32>(a: B, mask: u8) -> B {
+            halves!(uint8x16x2_t, a => vandq_u8(vshlq_u8(a, vdupq_n_s8(N as i8)), vdupq_n_u8(mask)))
+        }
+        fn lookup(table: &[i8; 16], indices: B) -> B {
+            let table = vreinterpretq_u8_s8(vld1q_s8(table.as_ptr()));
+            halves!(uint8x16x2_t, indices => vqtbl1q_u8(table, indices))
+        }
+        fn magnitude(a: B) -> B { halves!(uint8x16x2_t, a => vreinterpretq_u8_s8(vabsq_s8(vreinterpretq_s8_u8(a)))) }
+        // Unsigned bytes are below 128, so their signed products are the same.
+        fn pairs(w: B, x: B) -> W { halves!(int16x8x2_t, w, x => pairs(w, x)) }
+        fn signed_pairs(w: B, _magnitude: B, x: B) -> W { halves!(int16x8x2_t, w, x => pairs(w, x)) }
+        fn quads(w: [B; 2], x: [B; 2]) -> I {
+            let ([a, b], [x, y]) = (w, x);
+            let (a, b) = (halves!(int16x8x2_t, a, x => pairs(a, x)), halves!(int16x8x2_t, b, y => pairs(b, y)));
+            halves!(int32x4x2_t, a, b => vpaddlq_s16(vaddq_s16(a, b)))
+        }
+        fn signed_quads(w: B, _magnitude: B, x: B) -> I { halves!(int32x4x2_t, w, x => vpaddlq_s16(pairs(w, x))) }
+        fn add_signed_quads(sum: I, w: B, _magnitude: B, x: B) -> I {
+            int32x4x2_t(vpadalq_s16(sum.0, pairs(w.0, x.0)), vpadalq_s16(sum.1, pairs(w.1, x.1)))
+        }
+        fn splat_w(x: i16) -> W { int16x8x2_t(vdupq_n_s16(x), vdupq_n_s16(x)) }
+        fn widen_twice(bytes: u64) -> W {
+            let half = vreinterpretq_s16_u16(vmovl_u8(vcreate_u8(bytes)));
+            int16x8x2_t(half, half)
+        }
+        fn widen_split(bytes: [u64; 2]) -> W {
+            let bytes = vcombine_s8(vcreate_s8(bytes[0]), vcreate_s8(bytes[1]));
+            let (even, odd) = (vuzp1q_s8(bytes, bytes), vuzp2q_s8(bytes, bytes));
+            int16x8x2_t(vmovl_s8(vget_low_s8(even)), vmovl_s8(vget_low_s8(odd)))
+        }
+        fn sub_w(a: W, b: W) -> W { halves!(int16x8x2_t, a, b => vsubq_s16(a, b)) }
+        fn mul_w(a: W, b: W) -> W { halves!(int16x8x2_t, a, b => vmulq_s16(a, b)) }
+        fn spread<const J: usize>(a: W) -> W {
+            let lane = vreinterpretq_u8_u16(vdupq_n_u16(2 * J as u16 | (2 * J as u16 + 1) << 8));
+            halves!(int16x8x2_t, a => vreinterpretq_s16_u8(vqtbl1q_u8(vreinterpretq_u8_s16(a), lane)))
+        }
+        fn add_products(sum: I, a: W, b: W) -> I {
+            let products = halves!(int32x4x2_t, a, b => {
+                vpaddq_s32(vmull_s16(vget_low_s16(a), vget_low_s16(b)), vmull_high_s16(a, b))
+            });
+            halves!(int32x4x2_t, sum, products => vaddq_s32(sum, products))
+        }
+        fn zero() -> I { int32x4x2_t(vdupq_n_s32(0), vdupq_n_s32(0)) }
+        fn to_f32(a: I) -> F { halves!(float32x4x2_t, a => vcvtq_f32_s32(a)) }
+        fn splat_f(x: f32) -> F { float32x4x2_t(vdupq_n_f32(x), vdupq_n_f32(x)) }
+        fn add(a: F, b: F) -> F { halves!(float32x4x2_t, a, b => vaddq_f32(a, b)) }
+        fn sub(a: F, b: F) -> F { halves!(float32x4x2_t, a, b => vsubq_f32(a, b)) }
+        fn mul(a: F, b: F) -> F { halves!(float32x4x2_t, a, b => vmulq_f32(a, b)) }
+        fn spread_f<const J: usize>(a: F) -> F {
+            let half = if J % 2 == 0 { a.0 } else { a.1 };
+            let all = match J / 2 {
+                0 => lane::<0>(half),
+                1 => lane::<1>(half),
+                2 => lane::<2>(half),
+                _ => lane::<3>(half),
+            };
+            float32x4x2_t(all, all)
+        }
+        fn spread_halves<const J: usize>(a: F) -> F { halves!(float32x4x2_t, a => lane::<J>(a)) }
+        fn sum(a: F) -> f32 {
+            let four = vaddq_f32(a.0, a.1);
+            let two = vadd_f32(vget_low_f32(four), vget_high_f32(four));
+            vget_lane_f32::<0>(two) + vget_lane_f32::<1>(two)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, p: *const u8) -> B {
+        // SAFETY: features by `self`, memory by the caller.
+        unsafe { uint8x16x2_t(vld1q_u8(p), vld1q_u8(p.add(16))) }
+    }
+    #[inline(always)]
+    unsafe fn load_two(self, p: *const u8, q: *const u8) -> B {
+        // SAFETY: features by `self`, memory by the caller.
+        unsafe { uint8x16x2_t(vld1q_u8(p), vld1q_u8(q)) }
+    }
+    #[inline(always)]
+    unsafe fn load_nibbles(self, p: *const u8) -> B {
+        // SAFETY: features by `self`, memory by the caller.
+        unsafe {
+            let bytes = vld1q_u8(p);
+            uint8x16x2_t(vandq_u8(bytes, vdupq_n_u8(15)), vshrq_n_u8::<4>(bytes))
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_bits(self, p: *const u8, q: *const u8) -> [B; 2] {
+        // Each byte's own bit is singled out.
+        // SAFETY: features by `self`, memory by the caller.
+        unsafe {
+            let bit = vreinterpretq_u8_u64(vdupq_n_u64(0x8040_2010_0804_0201));
+            let sixteen = vdupq_n_u8(16);
+            let both = |p: *const u8| vcombine_u8(vdup_n_u8(*p), vdup_n_u8(*p.add(1)));
+            let (a, b, c, d) = (both(p), both(q), both(p.add(2)), both(q.add(2)));
+            let first = uint8x16x2_t(vandq_u8(vtstq_u8(a, bit), sixteen), vandq_u8(vtstq_u8(b, bit), sixteen));
+            let last = uint8x16x2_t(vandq_u8(vtstq_u8(c, bit), sixteen), vandq_u8(vtstq_u8(d, bit), sixteen));
+            [first, last]
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_w(self, p: *const i16) -> W {
+        // SAFETY: features by `self`, memory by the caller.
+        unsafe { int16x8x2_t(vld1q_s16(p), vld1q_s16(p.add(8))) }
+    }
+    #[inline(always)]
+    unsafe fn load_w_twice(self, p: *const i16) -> W {
+        // SAFETY: features by `self`, memory by the caller.
+        unsafe { int16x8x2_t(vld1q_s16(p), vld1q_s16(p)) }
+    }
+    #[inline(always)]
+    unsafe fn load_f(self, p: *const f32) -> F {
+        // SAFETY: features by `self`, memory by the caller.
+        unsafe { float32x4x2_t(vld1q_f32(p), vld1q_f32(p.add(4))) }
+    }
+    #[inline(always)]
+    unsafe fn load_half(self, p: *const u8) -> f32 {
+        let wide: f32;
+        // SAFETY: features by `self`, memory by the caller; the conversion is part of the base instruction set.
+        unsafe {
+            let bits = p.cast::<u16>().read_unaligned();
+            std::arch::asm!("fmov {v:s}, {bits:w}", "fcvt {v:s}, {v:h}", bits = in(reg) u32::from(bits), v = out(vreg) wide,
+                options(pure, nomem, nostack, preserves_flags));
+        }
+        wide
+    }
+    #[inline(always)]
+    unsafe fn load_halves(self, p: *const u8, stride: usize) -> F {
+        // SAFETY: features by `self`, memory by the caller; the conversion is part of the base instruction set.
+        unsafe {
+            let at = |i: usize| u64::from(p.add(i * stride).cast::<u16>().read_unaligned());
+            let even = at(0) | at(2) << 16 | at(4) << 32 | at(6) << 48;
+            let odd = at(1) | at(3) << 16 | at(5) << 32 | at(7) << 48;
+            let (first, last): (float32x4_t, float32x4_t);
+            std::arch::asm!("fmov {v:d}, {bits}", "fcvtl {v:v}.4s, {v:v}.4h", bits = in(reg) even, v = out(vreg) first,
+                options(pure, nomem, nostack, preserves_flags));
+            std::arch::asm!("fmov {v:d}, {bits}", "fcvtl {v:v}.4s, {v:v}.4h", bits = in(reg) odd, v = out(vreg) last,
+                options(pure, nomem, nostack, preserves_flags));
+            float32x4x2_t(first, last)
+        }
+    }
+    #[inline(always)]
+    fn prefetch(self, p: *const u8) {
+        // SAFETY: a prefetch of an address that is not mapped does nothing.
+        unsafe { std::arch::asm!("prfm pldl1keep, [{}]", in(reg) p, options(readonly, nostack, preserves_flags)) }
+    }
+}
