@@ -104,11 +104,25 @@
 /// Converted to bfloat16 while loading.
 #define ENGINE_WEIGHTS_BF16 2
 
-/// Quantised to 8 bits while loading. Not in this version: ENGINE_ERR_UNSUPPORTED.
+/// Quantised to 8 bits while loading, or by engine_quantize(). Norms, biases, position tables and routers stay as they are; a matrix
+/// whose rows are no whole blocks of the type gets a similar one with shorter blocks, or 16-bit floats.
 #define ENGINE_WEIGHTS_Q8_0 3
 
-/// Quantised to 4 bits while loading. Not in this version: ENGINE_ERR_UNSUPPORTED.
+/// Quantised to 4 bits (5 in some of the first layers, 6 in the head: llama.cpp's Q4_K_S).
 #define ENGINE_WEIGHTS_Q4_K 4
+
+/// Quantised to 4 bits of the older, coarser kind (6 in the head).
+#define ENGINE_WEIGHTS_Q4_0 5
+
+/// Quantised to 5 bits (6 in the head: llama.cpp's Q5_K_S).
+#define ENGINE_WEIGHTS_Q5_K 6
+
+/// Quantised to 6 bits.
+#define ENGINE_WEIGHTS_Q6_K 7
+
+/// Quantised to 4 bits, and to 6 in the head and half of the attention's values and feed-forward blocks' second matrices: the mixture
+/// that most GGUF files have.
+#define ENGINE_WEIGHTS_Q4_K_M 8
 
 /// engine_load_options.mapping: the files are mapped. Loading costs no time and no memory of its own, but as with every
 /// mapping the process gets SIGBUS if someone truncates a file while the model is in use.
@@ -162,8 +176,8 @@ typedef struct engine_model engine_model;
 /// may add some, so treat an unknown one as a failure.
 typedef int32_t engine_status;
 
-/// Called now and then while a model loads, on the thread that loads it, with the fraction done, 0 to 1. Returning false cancels the
-/// load, which then gives ENGINE_ERR_CANCELLED. It must return: no C++ exception and no longjmp may leave it.
+/// Called now and then while a model loads or is quantised, on the calling thread, with the fraction done, 0 to 1. Returning false
+/// cancels the call, which then gives ENGINE_ERR_CANCELLED. It must return: no C++ exception and no longjmp may leave it.
 typedef bool (*engine_progress_callback)(void *user_data, float fraction);
 
 /// How to load a model. Make one with engine_load_options_init(), then set what should differ from the default.
@@ -265,6 +279,22 @@ typedef struct engine_request {
     /// 0.
     uint32_t reserved;
 } engine_request;
+
+/// How to quantise a file. Make one with engine_quantize_options_init(), then set what should differ from the default.
+typedef struct engine_quantize_options {
+    /// sizeof(engine_quantize_options); engine_quantize_options_init() sets it.
+    uint32_t struct_size;
+    /// Threads, the caller's counted in. 0: one for each physical core that this process may use.
+    uint32_t threads;
+    /// 0: this version has no flags.
+    uint32_t flags;
+    /// 0.
+    uint32_t reserved;
+    /// NULL, or what to call while writing.
+    engine_progress_callback progress;
+    /// Handed to `progress` as it is.
+    void *user_data;
+} engine_quantize_options;
 
 /// Done.
 #define ENGINE_OK 0
@@ -517,12 +547,29 @@ engine_status engine_decoder_push(struct engine_decoder *decoder,
 /// afterwards. text, text_len and errors as for engine_decoder_push().
 engine_status engine_decoder_finish(struct engine_decoder *decoder, char *text, size_t *text_len);
 
+/// Writes a GGUF model with its matrices quantised; metadata and tokenizer stay byte for byte, but for general.file_type and
+/// general.quantization_version. Norms, biases, position tables and routers stay as they are, and so does a matrix that has its
+/// type already. The types and so the sizes are those that llama.cpp gives the tensors, and llama.cpp loads the file.
+///
+/// input: a GGUF file (or the first of its parts, which become one file) of floats or of any quantised types that are read:
+/// quantising again loses a little each time. output: appears whole or not at all, in place of a file of that name, which may be the
+/// input. Both NUL-terminated. weights: ENGINE_WEIGHTS_Q8_0 and the quantised ones after it. options: NULL means defaults.
+///
+/// A Hugging Face directory is ENGINE_ERR_UNSUPPORTED here: engine_load_options.weights quantises those while loading.
+///
+/// Errors: as engine_load_model() for the input; ENGINE_ERR_BAD_FILE for an element that is not a finite number or is beyond 65504,
+/// naming the tensor; ENGINE_ERR_IO, also for a full disk; ENGINE_ERR_CANCELLED. Nothing is left of the output then.
+engine_status engine_quantize(const char *input,
+                              const char *output,
+                              int32_t weights,
+                              const struct engine_quantize_options *options);
+
 #ifdef __cplusplus
 }  // extern "C"
 #endif  // __cplusplus
 
 
-/* The two functions below are part of the caller, not of the library: the size they set is that of the struct the caller
+/* The three functions below are part of the caller, not of the library: the size they set is that of the struct the caller
    was compiled with. From other languages: zero the struct and set struct_size. */
 
 /// Sets *options to the defaults. NULL is fine.
@@ -536,6 +583,15 @@ static inline void engine_load_options_init(engine_load_options *options)
 
 /// Sets *options to the defaults. NULL is fine.
 static inline void engine_cache_options_init(engine_cache_options *options)
+{
+    if (options != NULL) {
+        memset(options, 0, sizeof *options);
+        options->struct_size = (uint32_t)sizeof *options;
+    }
+}
+
+/// Sets *options to the defaults. NULL is fine.
+static inline void engine_quantize_options_init(engine_quantize_options *options)
 {
     if (options != NULL) {
         memset(options, 0, sizeof *options);

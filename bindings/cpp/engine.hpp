@@ -100,6 +100,36 @@ Buffer fill(std::size_t guess, Call call) {
     return buffer;
 }
 
+/// A std::function as a C callback, which must not throw: an exception waits here until the library has returned.
+struct Progress {
+    const std::function<bool(float)> &call;
+    std::exception_ptr thrown;
+
+    template <typename Options>
+    void put_into(Options &options) noexcept {
+        if (!call) return;
+        options.user_data = this;
+        options.progress = [](void *user_data, float fraction) -> bool {
+            Progress &progress = *static_cast<Progress *>(user_data);
+            try {
+                return progress.call(fraction);
+            } catch (...) {
+                progress.thrown = std::current_exception();
+                return false;
+            }
+        };
+    }
+    void rethrow() const {
+        if (thrown) std::rethrow_exception(thrown);
+    }
+};
+
+/// The path for C, which ends at a NUL.
+inline const char *c_path(const std::string &path) {
+    if (path.find('\0') != std::string::npos) throw Error(ENGINE_ERR_BAD_ARGUMENT, "path has a NUL byte inside");
+    return path.c_str();
+}
+
 } // namespace detail
 
 /// How to load a model: engine_load_options with a name for each field. Every setter returns the options themselves, so that
@@ -153,35 +183,47 @@ private:
     engine_cache_options options_;
 };
 
+/// How to quantise a file: engine_quantize_options with a name for each field.
+class QuantizeOptions {
+public:
+    QuantizeOptions() noexcept { engine_quantize_options_init(&options_); }
+
+    /// Threads, the caller's counted in. 0: one for each physical core that this process may use.
+    QuantizeOptions &threads(std::uint32_t threads) noexcept { return options_.threads = threads, *this; }
+    /// Called while the file is written with the fraction done, 0 to 1; false cancels. An exception cancels too, and comes out of
+    /// quantize().
+    QuantizeOptions &progress(std::function<bool(float)> progress) { return progress_ = std::move(progress), *this; }
+
+private:
+    friend void quantize(const std::string &, const std::string &, std::int32_t, const QuantizeOptions &);
+    engine_quantize_options options_;
+    std::function<bool(float)> progress_;
+};
+
+/// Writes the GGUF model at `input` to `output` with its matrices quantised to `weights`, ENGINE_WEIGHTS_Q8_0 and after.
+inline void quantize(const std::string &input, const std::string &output, std::int32_t weights,
+                     const QuantizeOptions &options = QuantizeOptions()) {
+    detail::Progress progress{options.progress_, nullptr};
+    engine_quantize_options raw = options.options_;
+    progress.put_into(raw);
+    const engine_status status = engine_quantize(detail::c_path(input), detail::c_path(output), weights, &raw);
+    progress.rethrow();
+    check(status);
+}
+
 /// A loaded model; any number of threads may use it at once.
 class Model {
 public:
     Model() noexcept = default;
     /// Loads a Hugging Face directory, a directory of .npy files or a GGUF file.
     explicit Model(const std::string &path, const LoadOptions &options = LoadOptions()) {
-        // A C callback must not throw: the exception waits here until the library has returned.
-        struct Progress {
-            const std::function<bool(float)> &call;
-            std::exception_ptr thrown;
-        } progress{options.progress_, nullptr};
+        detail::Progress progress{options.progress_, nullptr};
         engine_load_options raw = options.options_;
-        if (options.progress_) {
-            raw.user_data = &progress;
-            raw.progress = [](void *user_data, float fraction) -> bool {
-                Progress &p = *static_cast<Progress *>(user_data);
-                try {
-                    return p.call(fraction);
-                } catch (...) {
-                    p.thrown = std::current_exception();
-                    return false;
-                }
-            };
-        }
-        if (path.find('\0') != std::string::npos) throw Error(ENGINE_ERR_BAD_ARGUMENT, "path has a NUL byte inside");
+        progress.put_into(raw);
         engine_model *model = nullptr;
-        const engine_status status = engine_load_model(path.c_str(), &raw, &model);
+        const engine_status status = engine_load_model(detail::c_path(path), &raw, &model);
         handle_.reset(model);
-        if (progress.thrown) std::rethrow_exception(progress.thrown);
+        progress.rethrow();
         check(status);
     }
 

@@ -13,6 +13,7 @@
 //! | `cache` | `engine_cache`: steps |
 //! | `batch` | steps of many caches at once |
 //! | `decoder` | `engine_decoder`: streaming text |
+//! | `quantize` | `engine_quantize`: files to smaller ones |
 //!
 //! What every `unsafe` block here rests on is the same: the C caller keeps the header's chapter "Pointers" (a pointer is NULL
 //! or valid for what the declaration says, a handle is one of ours and not yet freed). NULL, lengths and alignment are checked;
@@ -27,6 +28,7 @@ mod facts;
 mod guard;
 mod model;
 mod options;
+mod quantize;
 mod status;
 
 pub use batch::*;
@@ -35,4 +37,5 @@ pub use decoder::*;
 pub use facts::*;
 pub use model::*;
 pub use options::*;
+pub use quantize::*;
 pub use status::*;

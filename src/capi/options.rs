@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::format::MapMode;
 use crate::kernels::Isa;
 use crate::model::{CacheOptions, KvType, Weights};
+use crate::quantize::Recipe;
 use crate::text::UnknownPre;
 use std::ffi::c_void;
 
@@ -30,10 +31,20 @@ pub const ENGINE_WEIGHTS_KEEP: i32 = 0;
 pub const ENGINE_WEIGHTS_F32: i32 = 1;
 /// Converted to bfloat16 while loading.
 pub const ENGINE_WEIGHTS_BF16: i32 = 2;
-/// Quantised to 8 bits while loading. Not in this version: ENGINE_ERR_UNSUPPORTED.
+/// Quantised to 8 bits while loading, or by engine_quantize(). Norms, biases, position tables and routers stay as they are; a matrix
+/// whose rows are no whole blocks of the type gets a similar one with shorter blocks, or 16-bit floats.
 pub const ENGINE_WEIGHTS_Q8_0: i32 = 3;
-/// Quantised to 4 bits while loading. Not in this version: ENGINE_ERR_UNSUPPORTED.
+/// Quantised to 4 bits (5 in some of the first layers, 6 in the head: llama.cpp's Q4_K_S).
 pub const ENGINE_WEIGHTS_Q4_K: i32 = 4;
+/// Quantised to 4 bits of the older, coarser kind (6 in the head).
+pub const ENGINE_WEIGHTS_Q4_0: i32 = 5;
+/// Quantised to 5 bits (6 in the head: llama.cpp's Q5_K_S).
+pub const ENGINE_WEIGHTS_Q5_K: i32 = 6;
+/// Quantised to 6 bits.
+pub const ENGINE_WEIGHTS_Q6_K: i32 = 7;
+/// Quantised to 4 bits, and to 6 in the head and half of the attention's values and feed-forward blocks' second matrices: the mixture
+/// that most GGUF files have.
+pub const ENGINE_WEIGHTS_Q4_K_M: i32 = 8;
 
 /// engine_load_options.mapping: the files are mapped. Loading costs no time and no memory of its own, but as with every
 /// mapping the process gets SIGBUS if someone truncates a file while the model is in use.
@@ -58,8 +69,8 @@ pub const ENGINE_KV_BF16: i32 = 3;
 /// Keys and values in 8 bits. Not in this version: ENGINE_ERR_UNSUPPORTED.
 pub const ENGINE_KV_Q8_0: i32 = 4;
 
-/// Called now and then while a model loads, on the thread that loads it, with the fraction done, 0 to 1. Returning false cancels the
-/// load, which then gives ENGINE_ERR_CANCELLED. It must return: no C++ exception and no longjmp may leave it.
+/// Called now and then while a model loads or is quantised, on the calling thread, with the fraction done, 0 to 1. Returning false
+/// cancels the call, which then gives ENGINE_ERR_CANCELLED. It must return: no C++ exception and no longjmp may leave it.
 pub type engine_progress_callback = Option<unsafe extern "C" fn(user_data: *mut c_void, fraction: f32) -> bool>;
 
 /// How to load a model. Make one with engine_load_options_init(), then set what should differ from the default.
@@ -166,12 +177,25 @@ pub(super) unsafe fn read<T: Sized_>(pointer: *const T) -> Result<Option<T>> {
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-fn unknown<T>(field: &str, value: impl std::fmt::Display) -> Result<T> {
+pub(super) fn unknown<T>(field: &str, value: impl std::fmt::Display) -> Result<T> {
     Err(Error::bad_argument(format!("{field}: {value} is not a value that version {VERSION} knows")))
 }
 
 fn unsupported<T>(field: &str, value: &str) -> Result<T> {
     Err(Error::unsupported(format!("{field}: {value} is not supported in version {VERSION}")))
+}
+
+/// What to quantise to, for those of ENGINE_WEIGHTS_… that say so.
+pub(super) fn recipe(weights: i32) -> Option<Recipe> {
+    Some(match weights {
+        ENGINE_WEIGHTS_Q8_0 => Recipe::Q8_0,
+        ENGINE_WEIGHTS_Q4_K => Recipe::Q4K,
+        ENGINE_WEIGHTS_Q4_0 => Recipe::Q4_0,
+        ENGINE_WEIGHTS_Q5_K => Recipe::Q5K,
+        ENGINE_WEIGHTS_Q6_K => Recipe::Q6K,
+        ENGINE_WEIGHTS_Q4_K_M => Recipe::Q4KM,
+        _ => return None,
+    })
 }
 
 impl engine_load_options {
@@ -192,9 +216,7 @@ impl engine_load_options {
             ENGINE_WEIGHTS_KEEP => Ok(Weights::Keep),
             ENGINE_WEIGHTS_F32 => Ok(Weights::F32),
             ENGINE_WEIGHTS_BF16 => Ok(Weights::Bf16),
-            ENGINE_WEIGHTS_Q8_0 => unsupported("weights", "ENGINE_WEIGHTS_Q8_0"),
-            ENGINE_WEIGHTS_Q4_K => unsupported("weights", "ENGINE_WEIGHTS_Q4_K"),
-            other => unknown("weights", other),
+            other => recipe(other).map_or_else(|| unknown("weights", other), |recipe| Ok(Weights::Quantise(recipe))),
         }
     }
 
@@ -269,6 +291,7 @@ mod tests {
     fn structs_have_no_padding_at_their_end() {
         assert_eq!(size_of::<engine_load_options>(), 6 * 4 + 2 * 8);
         assert_eq!(size_of::<engine_cache_options>(), 2 * 4 + 2 * 8);
+        assert_eq!(size_of::<crate::capi::engine_quantize_options>(), 4 * 4 + 2 * 8);
         assert_eq!(size_of::<crate::capi::engine_model_info>(), 2 * 4 + 2 * 8 + 5 * 8 + 4 * 8);
     }
 

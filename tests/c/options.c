@@ -107,13 +107,12 @@ static void values(const char *path, const engine_model *model)
     int32_t i;
 
 #define WITH(field, value) (engine_load_options_init(&load), load.threads = 1, load.field = (value), try_load(path, &load))
-    for (i = ENGINE_WEIGHTS_KEEP; i <= ENGINE_WEIGHTS_BF16; i++) CHECK_OK(WITH(weights, i));
+    for (i = ENGINE_WEIGHTS_KEEP; i <= ENGINE_WEIGHTS_Q4_K_M; i++) CHECK_OK(WITH(weights, i));
     for (i = ENGINE_MAPPING_MAP; i <= ENGINE_MAPPING_COPY; i++) CHECK_OK(WITH(mapping, i));
     CHECK_OK(WITH(isa, ENGINE_ISA_SCALAR));
     CHECK_STATUS(ENGINE_ERR_UNSUPPORTED, "ENGINE_ISA_AMX", WITH(isa, ENGINE_ISA_AMX));
     CHECK_STATUS(ENGINE_ERR_UNSUPPORTED, "ENGINE_ISA_NEON", WITH(isa, ENGINE_ISA_NEON));
-    CHECK_STATUS(ENGINE_ERR_UNSUPPORTED, "ENGINE_WEIGHTS_Q8_0", WITH(weights, ENGINE_WEIGHTS_Q8_0));
-    CHECK_STATUS(ENGINE_ERR_UNSUPPORTED, "ENGINE_WEIGHTS_Q4_K", WITH(weights, ENGINE_WEIGHTS_Q4_K));
+    CHECK_STATUS(ENGINE_ERR_BAD_ARGUMENT, "weights: 9", WITH(weights, 9));
     CHECK_STATUS(ENGINE_ERR_BAD_ARGUMENT, "isa: 6", WITH(isa, 6));
     CHECK_STATUS(ENGINE_ERR_BAD_ARGUMENT, "weights: -1", WITH(weights, -1));
     CHECK_STATUS(ENGINE_ERR_BAD_ARGUMENT, "mapping: 77", WITH(mapping, 77));

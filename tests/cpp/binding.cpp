@@ -73,11 +73,33 @@ void handles(const std::string &path) {
     CHECK(second.len() == 1 && cache.len() == 0);
 }
 
+void quantizing(const std::string &source) {
+    const std::string input = source + "/tests/golden/llama-gguf-f16/model.gguf";
+    // In a directory that is not there: the call is made, and nothing is written.
+    CHECK_THROWS(ENGINE_ERR_NOT_FOUND, "/no/such", engine::quantize(input, "/no/such/q.gguf", ENGINE_WEIGHTS_Q8_0));
+    CHECK_THROWS(ENGINE_ERR_BAD_ARGUMENT, "NUL", engine::quantize(input, std::string("a\0b", 3), ENGINE_WEIGHTS_Q8_0));
+    const std::string here = "binding-quantized.gguf";
+    std::vector<float> fractions;
+    const auto note = [&](float fraction) { return fractions.push_back(fraction), true; };
+    engine::quantize(input, here, ENGINE_WEIGHTS_Q4_K_M, engine::QuantizeOptions().threads(1).progress(note));
+    CHECK(!fractions.empty() && fractions.back() == 1);
+    CHECK(engine::Model(here).get() != nullptr);
+    bool thrown = false;
+    try {
+        engine::quantize(input, here, ENGINE_WEIGHTS_Q8_0,
+                         engine::QuantizeOptions().progress([](float) -> bool { throw std::logic_error("from the callback"); }));
+    } catch (const std::logic_error &) {
+        thrown = true;
+    }
+    CHECK(thrown && engine::Model(here).get() != nullptr);
+    CHECK(std::remove(here.c_str()) == 0);
+}
+
 void loading(const std::string &path) {
     CHECK_THROWS(ENGINE_ERR_NOT_FOUND, "/no/such/model", engine::Model("/no/such/model"));
     CHECK_THROWS(ENGINE_ERR_BAD_ARGUMENT, "NUL", engine::Model(std::string("a\0b", 3)));
     CHECK_THROWS(ENGINE_ERR_BAD_ARGUMENT, "isa: 99", engine::Model(path, engine::LoadOptions().isa(99)));
-    CHECK_THROWS(ENGINE_ERR_UNSUPPORTED, "Q8_0", engine::Model(path, engine::LoadOptions().weights(ENGINE_WEIGHTS_Q8_0)));
+    CHECK(engine::Model(path, engine::LoadOptions().weights(ENGINE_WEIGHTS_Q8_0)).get() != nullptr);
 
     std::vector<float> fractions;
     const auto note = [&](float fraction) { return fractions.push_back(fraction), true; };
@@ -192,6 +214,7 @@ int main(int argc, char **argv) {
                                        std::to_string(ENGINE_VERSION_PATCH));
         handles(tiny);
         batches(tiny);
+        quantizing(source);
         loading(tiny);
         steps(tiny);
         text(source + "/examples/models/fourscore");
