@@ -1,8 +1,10 @@
-//! A step allocates nothing once it is warm, but for the cache's next block of 64 tokens.
+//! A step allocates nothing once it is warm, but for the cache's next block of 64 tokens; where all layers have windows, not even
+//! that.
 
-use engine::{CacheOptions, LoadOptions, Model};
+use engine::{Cache, CacheOptions, LoadOptions, Model};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 struct Counting;
@@ -24,28 +26,56 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+fn load(case: &str) -> Arc<Model> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(case).join("model");
+    Model::load(path, LoadOptions { threads: 2, ..LoadOptions::default() }).unwrap()
+}
+
+/// What `round` allocates on caches that `warm` makes: the least of a few, as the test harness has threads too, and what they
+/// allocate in passing is counted with ours.
+fn allocations(warm: impl Fn() -> Cache, mut round: impl FnMut(&mut Cache)) -> Option<usize> {
+    let count = || {
+        let mut cache = warm();
+        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        round(&mut cache);
+        ALLOCATIONS.load(Ordering::Relaxed) - before
+    };
+    std::iter::repeat_with(count).take(5).min()
+}
+
 #[test]
 fn a_warm_step_allocates_nothing() {
-    for case in ["llama-bias", "gpt2-f16", "olmo2-gqa-bf16"] {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(case).join("model");
-        let model = Model::load(path, LoadOptions { threads: 2, ..LoadOptions::default() }).unwrap();
-        let mut cache = model.new_cache(&CacheOptions::default()).unwrap();
-        let mut logits = vec![0.0; 20 * model.vocab_size()];
+    let whole = ["llama-bias", "gpt2-f16", "olmo2-gqa-bf16", "cohere2-4", "phi3-longrope-4", "falcon-new-5"];
+    let mixtures = ["mixtral-4", "qwen3-moe-dense-layers-5", "olmoe-clip-5"];
+    for case in whole.into_iter().chain(mixtures) {
+        let model = load(case);
         let tokens: Vec<u32> = (0..20).collect();
-        let mut round = || {
-            cache.step_all(&tokens, &mut logits).unwrap();
+        let round = |cache: &mut Cache, logits: &mut [f32]| {
+            cache.step_all(&tokens, logits).unwrap();
             for token in &tokens {
                 cache.step(&[*token], Some(&mut logits[..model.vocab_size()])).unwrap();
             }
             cache.truncate(1).unwrap();
         };
-        round();
-        // The least of a few: the test harness has threads too, and what they allocate in passing is counted with ours.
-        let allocations = || {
-            let before = ALLOCATIONS.load(Ordering::Relaxed);
-            round();
-            ALLOCATIONS.load(Ordering::Relaxed) - before
+        let mut logits = vec![0.0; 20 * model.vocab_size()];
+        let warm = || {
+            let mut cache = model.new_cache(&CacheOptions::default()).unwrap();
+            round(&mut cache, &mut vec![0.0; 20 * model.vocab_size()]);
+            cache
         };
-        assert_eq!(std::iter::repeat_with(allocations).take(5).min(), Some(0), "{case}");
+        assert_eq!(allocations(warm, |cache| round(cache, &mut logits)), Some(0), "{case}");
+    }
+    // Windows of 20 tokens, and 64 to go back: at 150 tokens a block has been let go, which is the one from 192 tokens on.
+    for case in ["mistral-window-4", "mixtral-window-5"] {
+        let model = load(case);
+        let tokens: Vec<u32> = (0..250).map(|i| i % 50).collect();
+        let mut logits = vec![0.0; model.vocab_size()];
+        let warm = || {
+            let mut cache = model.new_cache(&CacheOptions::default()).unwrap();
+            cache.step(&tokens[..150], None).unwrap();
+            cache
+        };
+        let round = |cache: &mut Cache| tokens[150..].iter().for_each(|t| cache.step(&[*t], Some(&mut logits)).unwrap());
+        assert_eq!(allocations(warm, round), Some(0), "{case}");
     }
 }

@@ -111,6 +111,35 @@ fn tensors_that_do_not_fit_are_named() {
 }
 
 #[test]
+fn experts_that_do_not_fit_are_named() {
+    let bad = |case, changes, words: &[&str]| refused(case, changes, ErrorKind::BadFile, words);
+    for n in [4, 6] {
+        let (found, expected) = ("[5, 24]", format!("[{n}, 24]"));
+        bad("mixtral-4", json!({"num_local_experts": n}), &["layers.0.block_sparse_moe.gate.weight", found, &expected]);
+    }
+    bad("mixtral-4", json!({"num_experts_per_tok": 0}), &["0 of 5 experts"]);
+    bad("mixtral-4", json!({"num_experts_per_tok": 6}), &["6 of 5 experts"]);
+    bad("mixtral-4", json!({"num_local_experts": 70_000}), &["of 70000 experts"]);
+    bad("qwen3-moe-4", json!({"moe_intermediate_size": 12}), &["mlp.experts.0.gate_proj.weight", "[11, 24]", "[12, 24]"]);
+    bad("qwen3-moe-4", json!({"decoder_sparse_step": 0}), &["decoder_sparse_step", "0"]);
+    bad("qwen3-moe-4", json!({"mlp_only_layers": [0]}), &["layers.0.mlp.gate_proj.weight", "missing"]);
+}
+
+/// An expert that has another number in the file.
+#[test]
+fn missing_experts_are_named() {
+    let copy = Copy::of("mixtral-4");
+    let path = copy.0.path().join("model.safetensors");
+    let (mut bytes, from) = (std::fs::read(&path).unwrap(), b"experts.3.w2.weight");
+    let at = bytes.windows(from.len()).position(|w| w == from).expect("the tensor is there");
+    bytes[at + "experts.".len()] = b'9';
+    std::fs::write(path, bytes).unwrap();
+    let error = copy.error();
+    assert_eq!(error.kind(), ErrorKind::BadFile, "{error}");
+    assert!(error.message().contains("experts.3.w2.weight is missing"), "{error}");
+}
+
+#[test]
 fn paths_that_hold_no_model_say_what_was_found() {
     let empty = tempfile::tempdir().unwrap();
     let text = empty.path().join("notes.txt");

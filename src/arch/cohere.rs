@@ -6,7 +6,7 @@
 use super::config::{Config, Meta};
 use super::names::{GGUF_NAMES, HF_NAMES};
 use super::rope::Rope;
-use super::spec::head_dim;
+use super::spec::{head_dim, window};
 use super::{Family, QkNorm, Residual, Spec};
 use crate::error::Result;
 use crate::ops::elementwise::NormKind;
@@ -33,14 +33,17 @@ pub(super) static COHERE2: Family = Family {
 };
 
 fn from_config(c: &Config<'_>) -> Result<Spec> {
-    read(FAMILY.name, c)
+    read(FAMILY.name, c, 500_000.0)
 }
 
-fn read(family: &'static str, c: &Config<'_>) -> Result<Spec> {
+fn read(family: &'static str, c: &Config<'_>, theta: f64) -> Result<Spec> {
     let head_dim = head_dim(c)?;
-    let rope = Rope { pairing: Pairing::Interleaved, ..Rope::full(c, head_dim, 500_000.0)? };
+    let rope = Rope { pairing: Pairing::Interleaved, ..Rope::full(c, head_dim, theta)? };
     let spec = Spec::from_config_with(family, c, head_dim, rope)?;
+    // The first Command R says 8192 positions and runs with model_max_length of them.
+    let context_length = c.usize("model_max_length")?.map_or(spec.context_length, |n| n.max(spec.context_length));
     Ok(Spec {
+        context_length,
         norm: NormKind::LayerNorm,
         norm_eps: c.f64("layer_norm_eps")?.unwrap_or(1e-5) as f32,
         residual: Residual::ParallelSharedNorm,
@@ -52,9 +55,9 @@ fn read(family: &'static str, c: &Config<'_>) -> Result<Spec> {
 }
 
 fn cohere2(c: &Config<'_>) -> Result<Spec> {
-    let mut spec = read(COHERE2.name, c)?;
+    let mut spec = read(COHERE2.name, c, 10_000.0)?;
     let pattern = c.usize("sliding_window_pattern")?.unwrap_or(4).max(1);
-    spec.set_windows(c, c.usize("sliding_window")?, |i| !(i + 1).is_multiple_of(pattern))?;
+    spec.set_windows(c, window(c)?, |i| !(i + 1).is_multiple_of(pattern))?;
     spec.each_layer(|_, layer| layer.rope = layer.window.map(|_| 0));
     Ok(spec)
 }
@@ -65,7 +68,7 @@ fn from_metadata(m: &Meta<'_>) -> Result<Spec> {
 
 fn cohere2_metadata(m: &Meta<'_>) -> Result<Spec> {
     let mut spec = read_metadata(COHERE2.name, m)?;
-    spec.set_windows_of(m, 4)?;
+    spec.set_windows_of(m, 4, None)?;
     spec.each_layer(|_, layer| layer.rope = layer.window.map(|_| 0));
     Ok(spec)
 }

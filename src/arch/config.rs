@@ -62,6 +62,18 @@ impl<'a> Config<'a> {
     pub fn bool(&self, key: &str) -> Result<Option<bool>> {
         self.get(key, "true or false", Value::as_bool)
     }
+    /// A number for which `null` means that there is none, and a missing key `default`.
+    pub fn f64_or_null(&self, key: &str, default: f64) -> Result<Option<f64>> {
+        if self.object.contains_key(key) { self.f64(key) } else { Ok(Some(default)) }
+    }
+    /// The same of a whole number >= 0.
+    pub fn usize_or_null(&self, key: &str, default: usize) -> Result<Option<usize>> {
+        if self.object.contains_key(key) { self.usize(key) } else { Ok(Some(default)) }
+    }
+    /// Whether the object has no keys.
+    pub fn is_empty(&self) -> bool {
+        self.object.is_empty()
+    }
     /// A list whose elements `read` takes.
     fn list<T>(&self, key: &str, expected: &str, read: impl Fn(&'a Value) -> Option<T>) -> Result<Option<Vec<T>>> {
         self.get(key, expected, |v| v.as_array()?.iter().map(&read).collect())
@@ -166,8 +178,30 @@ impl<'a> Meta<'a> {
                 let message = format!("tokenizer.ggml.tokens has {n} entries but the embedding has {vocab_size} rows");
                 Err(Error::bad_file(path, message))
             }
-            _ => Ok(meta),
+            _ => meta.refuse_unsupported().map(|()| meta),
         }
+    }
+
+    /// Refuses what llama.cpp has keys for in any architecture and no family here uses.
+    fn refuse_unsupported(&self) -> Result<()> {
+        if self.bool("attention.causal")? == Some(false) {
+            return Err(self.unsupported("attention.causal", false));
+        }
+        for key in ["attention.max_alibi_bias", "rope.scaling.yarn_log_multiplier", "rope.scaling.alpha"] {
+            if let Some(x) = self.f64(key)?.filter(|x| *x != 0.0) {
+                return Err(self.unsupported(key, x));
+            }
+        }
+        if let Some(scale) = self.f64("expert_weights_scale")?.filter(|scale| ![0.0, 1.0].contains(scale)) {
+            return Err(self.unsupported("expert_weights_scale", scale));
+        }
+        // Of the gating functions 0 says nothing and 1 is softmax; one group of experts is none.
+        for (key, most) in [("expert_gating_func", 1), ("expert_group_count", 1), ("expert_shared_count", 0)] {
+            if let Some(n) = self.usize(key)?.filter(|n| *n > most) {
+                return Err(self.unsupported(key, n));
+            }
+        }
+        Ok(())
     }
 
     /// The file.

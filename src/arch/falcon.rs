@@ -55,8 +55,10 @@ fn from_config(c: &Config<'_>) -> Result<Spec> {
     let head_dim = hidden_size / n_heads.max(1);
     let plain = Spec::plain(FAMILY.name, n_layers, hidden_size, n_heads, head_dim).map_err(|e| e.context(c.path.display()))?;
     let flag = |key, default| Ok(c.bool(key)?.unwrap_or(default));
+    // The first files of the 40B model have another name instead of the key.
+    let older_large = c.str("model_type")? == Some("RefinedWeb");
     let bias = if flag("bias", false)? { Bias::Yes } else { Bias::No };
-    let (by_group, multi_query) = (flag("new_decoder_architecture", false)?, flag("multi_query", true)?);
+    let (by_group, multi_query) = (flag("new_decoder_architecture", older_large)?, flag("multi_query", true)?);
     let n_kv_heads = match (by_group, multi_query) {
         (true, _) => c.usize("num_kv_heads")?.or(c.usize("n_head_kv")?).unwrap_or(n_heads),
         (false, true) => 1,
@@ -70,7 +72,7 @@ fn from_config(c: &Config<'_>) -> Result<Spec> {
     Ok(Spec {
         vocab_size: c.need_usize("vocab_size")?,
         context_length: c.usize("max_position_embeddings")?.unwrap_or(2048),
-        ffn_size: c.usize("ffn_hidden_size")?.unwrap_or(4 * hidden_size),
+        ffn_size: c.usize("ffn_hidden_size")?.unwrap_or(hidden_size.saturating_mul(4)),
         n_kv_heads,
         norm: NormKind::LayerNorm,
         norm_bias: true,

@@ -6,6 +6,7 @@
 use super::config::{Config, Meta};
 use super::names::{GGUF_NAMES, HF, HF_NAMES};
 use super::rope::{Rope, Scaling, settings};
+use super::spec::window;
 use super::{Family, Names, NormPlace, NormWeight, QkNorm, Slot, Spec};
 use crate::error::Result;
 use crate::ops::elementwise::{Activation, NormKind};
@@ -79,18 +80,17 @@ fn gemma(c: &Config<'_>) -> Result<Spec> {
 /// What Gemma 2 and 3 have in common.
 fn later(family: &'static str, c: &Config<'_>) -> Result<Spec> {
     let mut spec = from_config(family, c)?;
-    let cap = |key| Ok(c.f64(key)?.map(|cap| cap as f32));
     spec.activation = c.activation("hidden_activation", "gelu_pytorch_tanh")?;
     spec.norm_place = NormPlace::Both;
-    spec.attention_softcap = cap("attn_logit_softcapping")?;
-    spec.logit_softcap = cap("final_logit_softcapping")?;
     spec.set_attention_scale(1.0 / c.f64("query_pre_attn_scalar")?.unwrap_or(256.0).sqrt());
     Ok(spec)
 }
 
 fn gemma2(c: &Config<'_>) -> Result<Spec> {
     let mut spec = later(GEMMA2.name, c)?;
-    spec.set_windows(c, c.usize("sliding_window")?, |i| i % 2 == 0)?;
+    spec.attention_softcap = c.f64_or_null("attn_logit_softcapping", 50.0)?.map(|cap| cap as f32);
+    spec.logit_softcap = c.f64_or_null("final_logit_softcapping", 30.0)?.map(|cap| cap as f32);
+    spec.set_windows(c, window(c)?, |i| i % 2 == 0)?;
     Ok(spec)
 }
 
@@ -100,9 +100,10 @@ fn gemma3(c: &Config<'_>) -> Result<Spec> {
         return Err(c.unsupported("attn_logit_softcapping", cap));
     }
     let mut spec = later(GEMMA3.name, c)?;
+    spec.logit_softcap = c.f64("final_logit_softcapping")?.map(|cap| cap as f32);
     spec.qk_norm = QkNorm::PerHead;
     let pattern = c.usize("sliding_window_pattern")?.or(c.usize("_sliding_window_pattern")?).unwrap_or(6).max(1);
-    spec.set_windows(c, c.usize("sliding_window")?, |i| !(i + 1).is_multiple_of(pattern))?;
+    spec.set_windows(c, window(c)?, |i| !(i + 1).is_multiple_of(pattern))?;
     // transformers 4: rope_theta and rope_scaling are of the layers that see everything, rope_local_base_freq of the others.
     let head_dim = spec.head_dim;
     let full = Rope::of_layers(c, head_dim, "full_attention", 1e6, || Rope::new(c, settings(c)?.as_ref(), head_dim, 1e6))?;
@@ -124,10 +125,7 @@ fn metadata(family: &'static str, m: &Meta<'_>) -> Result<Spec> {
 /// by hidden_size / n_heads instead of head_dim, which the files do not say.
 fn later_metadata(family: &'static str, m: &Meta<'_>, scaled_by_width: usize) -> Result<Spec> {
     let mut spec = metadata(family, m)?;
-    let cap = |key| Ok(m.f64(key)?.map(|cap| cap as f32).filter(|cap| *cap != 0.0));
     spec.norm_place = NormPlace::Both;
-    spec.attention_softcap = cap("attn_logit_softcapping")?;
-    spec.logit_softcap = cap("final_logit_softcapping")?;
     if spec.n_layers() == scaled_by_width {
         spec.set_attention_scale(1.0 / ((spec.hidden_size / spec.n_heads.max(1)) as f64).sqrt());
     }
@@ -137,16 +135,25 @@ fn later_metadata(family: &'static str, m: &Meta<'_>, scaled_by_width: usize) ->
     Ok(spec)
 }
 
+/// A soft cap; 0 is none.
+fn cap(m: &Meta<'_>, key: &str, default: f64) -> Result<Option<f32>> {
+    Ok(Some(m.f64(key)?.unwrap_or(default) as f32).filter(|cap| *cap != 0.0))
+}
+
 fn gemma2_metadata(m: &Meta<'_>) -> Result<Spec> {
     let mut spec = later_metadata(GEMMA2.name, m, 46)?;
-    spec.set_windows_of(m, 2)?;
+    // The first files do not have these keys; the model is the same.
+    spec.attention_softcap = cap(m, "attn_logit_softcapping", 50.0)?;
+    spec.logit_softcap = cap(m, "final_logit_softcapping", 30.0)?;
+    spec.set_windows_of(m, 2, Some(4096))?;
     Ok(spec)
 }
 
 fn gemma3_metadata(m: &Meta<'_>) -> Result<Spec> {
     let mut spec = later_metadata(GEMMA3.name, m, 62)?;
     spec.qk_norm = QkNorm::PerHead;
-    spec.set_windows_of(m, 6)?;
+    spec.logit_softcap = cap(m, "final_logit_softcapping", 0.0)?;
+    spec.set_windows_of(m, 6, None)?;
     if let Some(full) = spec.ropes.first().cloned() {
         let theta = m.f64("rope.freq_base_swa")?.unwrap_or(10_000.0);
         let sliding = Rope { theta, scaling: Scaling::None, ..full.clone() };

@@ -42,7 +42,7 @@ fn from_config(c: &Config<'_>) -> Result<Spec> {
     let mut spec = Spec {
         vocab_size: c.need_usize("vocab_size")?,
         context_length: c.need_usize("n_positions")?,
-        ffn_size: c.usize("n_inner")?.unwrap_or(4 * hidden_size),
+        ffn_size: c.usize("n_inner")?.unwrap_or(hidden_size.saturating_mul(4)),
         norm: NormKind::LayerNorm,
         norm_bias: true,
         norm_eps: c.f64("layer_norm_epsilon")?.unwrap_or(1e-5) as f32,

@@ -4,7 +4,7 @@
 
 use super::config::{Config, Meta};
 use super::names::GGUF_NAMES;
-use super::rope::Rope;
+use super::rope::{Rope, settings};
 use super::spec::head_dim;
 use super::{Bias, Family, FusedQkv, Mlp, Names, Residual, Slot, Spec};
 use crate::error::Result;
@@ -40,7 +40,8 @@ fn from_config(c: &Config<'_>) -> Result<Spec> {
     let head_dim = head_dim(c)?;
     let rope = Rope::partial(c, head_dim, "rotary_pct", 0.25)?;
     // transformers 4 calls the base rotary_emb_base.
-    let rope = Rope { theta: c.f64("rotary_emb_base")?.unwrap_or(rope.theta), ..rope };
+    let nested = settings(c)?.map(|settings| settings.f64("rope_theta")).transpose()?.flatten();
+    let rope = Rope { theta: nested.or(c.f64("rotary_emb_base")?).unwrap_or(rope.theta), ..rope };
     let spec = Spec::from_config_with(FAMILY.name, c, head_dim, rope)?;
     let attention_bias = if c.bool("attention_bias")?.unwrap_or(true) { Bias::Yes } else { Bias::No };
     Ok(Spec {

@@ -4,6 +4,7 @@
 
 use super::config::{Config, Meta};
 use super::names::{GGUF_NAMES, HF_NAMES};
+use super::spec::window;
 use super::{Experts, Family, Spec};
 use crate::error::Result;
 use crate::ops::elementwise::NormKind;
@@ -32,7 +33,7 @@ pub(super) static MISTRAL: Family = Family {
 
 fn mistral(c: &Config<'_>) -> Result<Spec> {
     let mut spec = Spec::from_config(MISTRAL.name, c)?;
-    spec.set_windows(c, c.usize("sliding_window")?, |_| true)?;
+    spec.set_windows(c, window(c)?, |_| true)?;
     Ok(spec)
 }
 
@@ -40,7 +41,7 @@ fn mistral(c: &Config<'_>) -> Result<Spec> {
 pub(super) fn from_metadata(m: &Meta<'_>) -> Result<Spec> {
     // llama.cpp's converter reorders the rows of q and k of this architecture, so that pairs stand side by side.
     let mut spec = Spec::from_metadata(FAMILY.name, m, Pairing::Interleaved, NormKind::RmsNorm)?;
-    spec.set_windows_of(m, 1)?;
+    spec.set_windows_of(m, 1, None)?;
     if let Some(scale) = m.f64("attention.scale")? {
         spec.set_attention_scale(scale);
     }

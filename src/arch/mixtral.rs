@@ -33,6 +33,7 @@ pub(super) static FAMILY: Family = Family {
 fn from_config(c: &Config<'_>) -> Result<Spec> {
     let head_dim = head_dim(c)?;
     let mut spec = Spec::from_config_with(FAMILY.name, c, head_dim, Rope::full(c, head_dim, 1_000_000.0)?)?;
+    spec.norm_eps = c.f64("rms_norm_eps")?.unwrap_or(1e-5) as f32;
     spec.set_windows(c, c.usize("sliding_window")?, |_| true)?;
     let n_experts = c.usize("num_local_experts")?.unwrap_or(8);
     let n_used = c.usize("num_experts_per_tok")?.unwrap_or(2);

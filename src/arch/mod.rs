@@ -23,6 +23,8 @@ mod qwen;
 pub mod rope;
 mod smollm3;
 mod spec;
+#[cfg(test)]
+mod tests;
 
 pub use names::{Names, Row, Slot};
 pub use spec::{Bias, Experts, FusedQkv, LayerKind, Mlp, NormPlace, NormWeight, QkNorm, Residual, Spec};
@@ -79,7 +81,7 @@ pub fn families() -> impl Iterator<Item = &'static str> {
 /// Tells which family a checkpoint is of, and reads its [`Spec`]; with the names of its tensors.
 pub fn identify(checkpoint: &Checkpoint) -> Result<(Spec, &'static Names)> {
     let context = |e: Error| e.context(checkpoint.path.display());
-    let (spec, names) = match (&checkpoint.metadata, &checkpoint.config) {
+    let (mut spec, names) = match (&checkpoint.metadata, &checkpoint.config) {
         (Some(metadata), _) => {
             let name = metadata
                 .get_str("general.architecture")?
@@ -103,6 +105,7 @@ pub fn identify(checkpoint: &Checkpoint) -> Result<(Spec, &'static Names)> {
         }
     };
     spec.check().map_err(context)?;
+    spec.drop_idle_windows();
     Ok((spec, names))
 }
 

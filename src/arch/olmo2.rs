@@ -3,8 +3,9 @@
 #![forbid(unsafe_code)]
 
 use super::config::{Config, Meta};
-use super::names::{GGUF, HF};
+use super::names::{GGUF_NAMES, HF};
 use super::rope::{Rope, Scaling, settings};
+use super::spec::window;
 use super::{Family, Names, NormPlace, QkNorm, Slot, Spec};
 use crate::error::{Error, Result};
 use crate::format::Checkpoint;
@@ -30,7 +31,7 @@ pub(super) static FAMILY: Family = Family {
     from_config: |c| from_config(FAMILY.name, c),
     from_metadata,
     names: NAMES,
-    gguf_names: Names { prefix: "", rows: &[GGUF], ignored: &[] },
+    gguf_names: GGUF_NAMES,
 };
 
 /// In GGUF it is `olmo2` with a window.
@@ -41,7 +42,7 @@ pub(super) static OLMO3: Family = Family {
     from_config: olmo3,
     from_metadata,
     names: NAMES,
-    gguf_names: Names { prefix: "", rows: &[GGUF], ignored: &[] },
+    gguf_names: GGUF_NAMES,
 };
 
 fn from_config(family: &'static str, c: &Config<'_>) -> Result<Spec> {
@@ -52,7 +53,7 @@ fn from_config(family: &'static str, c: &Config<'_>) -> Result<Spec> {
 
 fn olmo3(c: &Config<'_>) -> Result<Spec> {
     let mut spec = from_config(OLMO3.name, c)?;
-    spec.set_windows(c, c.usize("sliding_window")?, |i| i % 4 != 3)?;
+    spec.set_windows(c, window(c)?, |i| i % 4 != 3)?;
     // transformers 4 has one set of settings, which stretches the layers that see everything; transformers 5 one for each kind.
     let theta = 500_000.0;
     let full =
@@ -66,7 +67,7 @@ fn from_metadata(m: &Meta<'_>) -> Result<Spec> {
     let mut spec = Spec::from_metadata(FAMILY.name, m, Pairing::HalfSplit, NormKind::RmsNorm)?;
     spec.norm_place = NormPlace::After;
     spec.qk_norm = QkNorm::Whole;
-    spec.set_windows_of(m, 4)?;
+    spec.set_windows_of(m, 4, None)?;
     if let Some(full) = spec.ropes.first().cloned().filter(|_| spec.layers.iter().any(|l| l.window.is_some())) {
         let theta = m.f64("rope.freq_base_swa")?.unwrap_or(full.theta);
         let sliding = Rope { theta, scaling: Scaling::None, ..full.clone() };

@@ -39,7 +39,7 @@ fn from_config(c: &Config<'_>) -> Result<Spec> {
 
 fn from_metadata(m: &Meta<'_>) -> Result<Spec> {
     let mut spec = Spec::from_metadata(FAMILY.name, m, Pairing::HalfSplit, NormKind::RmsNorm)?;
-    spec.set_windows_of(m, 1)?;
+    spec.set_windows_of(m, 1, None)?;
     if m.has_tensor("rope_factors_long.weight") {
         let scaling = Scaling::LongRope {
             short: Vec::new(),

@@ -4,6 +4,8 @@
 
 use super::config::{Config, Meta};
 use super::names::{GGUF_NAMES, HF_NAMES};
+use super::rope::Rope;
+use super::spec::window;
 use super::{Bias, Experts, Family, QkNorm, Spec};
 use crate::error::Result;
 use crate::ops::elementwise::NormKind;
@@ -23,7 +25,7 @@ pub(super) static QWEN3: Family = Family {
     name: "qwen3",
     model_types: &["qwen3"],
     gguf: &["qwen3"],
-    from_config: |c| qwen3(QWEN3.name, c),
+    from_config: qwen3,
     from_metadata: |m| Ok(Spec { qk_norm: QkNorm::PerHead, ..metadata(QWEN3.name, m)? }),
     names: HF_NAMES,
     gguf_names: GGUF_NAMES,
@@ -39,27 +41,36 @@ pub(super) static QWEN3_MOE: Family = Family {
     gguf_names: GGUF_NAMES,
 };
 
-fn from_config(family: &'static str, c: &Config<'_>) -> Result<Spec> {
-    let mut spec = Spec::from_config(family, c)?;
-    let slides = c.bool("use_sliding_window")?.unwrap_or(false);
-    let (window, full) = (c.usize("sliding_window")?.filter(|_| slides), c.usize("max_window_layers")?.unwrap_or(28));
-    spec.set_windows(c, window, |i| i >= full)?;
-    Ok(spec)
+/// Windows where they are in use: `slides` says in which layers.
+fn set_windows(spec: &mut Spec, c: &Config<'_>, slides: impl Fn(usize) -> bool) -> Result<()> {
+    let in_use = c.bool("use_sliding_window")?.unwrap_or(false);
+    spec.set_windows(c, window(c)?.filter(|_| in_use), slides)
+}
+
+/// Qwen2's and Qwen3's windows are in the later layers.
+fn set_late_windows(spec: &mut Spec, c: &Config<'_>) -> Result<()> {
+    let full = c.usize("max_window_layers")?.unwrap_or(28);
+    set_windows(spec, c, |i| i >= full)
 }
 
 fn qwen2(c: &Config<'_>) -> Result<Spec> {
-    Ok(Spec { qkv_bias: Bias::Yes, o_bias: Bias::No, ..from_config(QWEN2.name, c)? })
+    let mut spec = Spec { qkv_bias: Bias::Yes, o_bias: Bias::No, ..Spec::from_config(QWEN2.name, c)? };
+    set_late_windows(&mut spec, c)?;
+    Ok(spec)
 }
 
-fn qwen3(family: &'static str, c: &Config<'_>) -> Result<Spec> {
-    Ok(Spec { qk_norm: QkNorm::PerHead, ..from_config(family, c)? })
+fn qwen3(c: &Config<'_>) -> Result<Spec> {
+    let head_dim = c.usize("head_dim")?.unwrap_or(128);
+    let spec = Spec::from_config_with(QWEN3.name, c, head_dim, Rope::from_config(c, head_dim)?)?;
+    let mut spec = Spec { qk_norm: QkNorm::PerHead, ..spec };
+    set_late_windows(&mut spec, c)?;
+    Ok(spec)
 }
 
 fn qwen3_moe(c: &Config<'_>) -> Result<Spec> {
-    let mut spec = qwen3(QWEN3_MOE.name, c)?;
+    let mut spec = Spec { qk_norm: QkNorm::PerHead, ..Spec::from_config(QWEN3_MOE.name, c)? };
     // Where it has windows, it has them in every layer.
-    let slides = c.bool("use_sliding_window")?.unwrap_or(false);
-    spec.set_windows(c, c.usize("sliding_window")?.filter(|_| slides), |_| true)?;
+    set_windows(&mut spec, c, |_| true)?;
     let experts = Experts {
         n_experts: c.usize("num_experts")?.or(c.usize("num_local_experts")?).unwrap_or(128),
         n_used: c.usize("num_experts_per_tok")?.unwrap_or(8),
@@ -70,7 +81,12 @@ fn qwen3_moe(c: &Config<'_>) -> Result<Spec> {
     if step == 0 {
         return Err(c.bad("decoder_sparse_step", "is 0; expected 1 or more"));
     }
-    spec.set_experts(experts, |i| !dense.contains(&i) && (i + 1).is_multiple_of(step));
+    spec.set_experts(experts, |i| (i + 1).is_multiple_of(step));
+    for i in dense {
+        if let Some(layer) = spec.layers.get_mut(i) {
+            layer.sparse = false;
+        }
+    }
     Ok(spec)
 }
 

@@ -58,12 +58,20 @@ pub enum Scaling {
     },
 }
 
-/// Where a config keeps the settings of RoPE, if it has any.
+/// Where a config keeps the settings of RoPE, if it has any: of two, transformers takes `rope_scaling`.
 pub(super) fn settings<'a>(config: &Config<'a>) -> Result<Option<Config<'a>>> {
-    Ok(match config.object("rope_parameters")? {
+    Ok(match config.object("rope_scaling")?.filter(|object| !object.is_empty()) {
         Some(object) => Some(object),
-        None => config.object("rope_scaling")?,
+        None => config.object("rope_parameters")?,
     })
+}
+
+/// Refuses a part of a head that turns, where the family turns all of it.
+fn refuse_partial(source: &Config<'_>) -> Result<()> {
+    match source.f64("partial_rotary_factor")?.filter(|&part| part != 1.0) {
+        Some(part) => Err(source.unsupported("partial_rotary_factor", part)),
+        None => Ok(()),
+    }
 }
 
 /// A model's rotary embedding.
@@ -89,11 +97,8 @@ impl Rope {
     /// The same with another default for the base.
     pub(super) fn full(config: &Config<'_>, head_dim: usize, theta: f64) -> Result<Rope> {
         let settings = settings(config)?;
-        for source in [Some(config), settings.as_ref()].into_iter().flatten() {
-            if let Some(partial) = source.f64("partial_rotary_factor")?.filter(|&p| p != 1.0) {
-                return Err(source.unsupported("partial_rotary_factor", partial));
-            }
-        }
+        refuse_partial(config)?;
+        settings.as_ref().map_or(Ok(()), refuse_partial)?;
         Rope::new(config, settings.as_ref(), head_dim, theta)
     }
 
@@ -122,7 +127,10 @@ impl Rope {
     ) -> Result<Rope> {
         let all = config.object("rope_parameters")?;
         match all.as_ref().map(|all| all.object(layer_type)).transpose()?.flatten() {
-            Some(settings) => Rope::new(config, Some(&settings), head_dim, theta),
+            Some(settings) => {
+                refuse_partial(&settings)?;
+                Rope::new(config, Some(&settings), head_dim, theta)
+            }
             None => older(),
         }
     }
@@ -152,7 +160,18 @@ impl Rope {
         }
     }
 
+    /// Cross-checks the settings, and that every angle and factor that they give is a number.
     pub(super) fn check(&self, head_dim: usize) -> Result<()> {
+        self.check_settings(head_dim)?;
+        let frequencies = || [false, true].into_iter().flat_map(|long| self.frequencies(long));
+        match frequencies().find(|f| !f.is_finite()) {
+            Some(f) => Err(bad(format!("rope theta and scaling give an angle of {f}; expected finite numbers"))),
+            None if !(self.magnitude() as f32).is_finite() => Err(bad(format!("rope attention_factor is {}", self.magnitude()))),
+            None => Ok(()),
+        }
+    }
+
+    fn check_settings(&self, head_dim: usize) -> Result<()> {
         if self.rotary_dim == 0 || self.rotary_dim > head_dim || !self.rotary_dim.is_multiple_of(2) {
             return Err(bad(format!("{} rotary elements; expected an even number up to head_dim {head_dim}", self.rotary_dim)));
         }

@@ -305,8 +305,7 @@ impl Spec {
     }
 
     /// Changes every layer: `change(index, layer)`.
-    pub(super) fn each_layer(&mut self, change: impl FnMut(usize, &mut LayerKind)) {
-        let mut change = change;
+    pub(super) fn each_layer(&mut self, mut change: impl FnMut(usize, &mut LayerKind)) {
         self.layers.iter_mut().enumerate().for_each(|(i, layer)| change(i, layer));
     }
 
@@ -325,6 +324,12 @@ impl Spec {
     pub(super) fn set_ropes(&mut self, full: Rope, sliding: Rope) {
         self.ropes = vec![full, sliding];
         self.each_layer(|_, layer| layer.rope = Some(usize::from(layer.window.is_some())));
+    }
+
+    /// A window that no sequence can outgrow is none.
+    pub(super) fn drop_idle_windows(&mut self) {
+        let context_length = self.context_length;
+        self.each_layer(|_, layer| layer.window = layer.window.filter(|window| *window < context_length));
     }
 
     /// Windows of `window` tokens in the layers that `slides` picks, or that `layer_types` names where the config has it.
@@ -347,10 +352,10 @@ impl Spec {
     }
 
     /// The same from GGUF metadata: every layer whose number (from 0) leaves a remainder below `pattern` − 1 slides; a key may
-    /// give another pattern, or a list.
-    pub(super) fn set_windows_of(&mut self, m: &Meta<'_>, pattern: usize) -> Result<()> {
+    /// give another pattern, or a list. `default`: the window where the file does not say one.
+    pub(super) fn set_windows_of(&mut self, m: &Meta<'_>, pattern: usize, default: Option<usize>) -> Result<()> {
         const PATTERN: &str = "attention.sliding_window_pattern";
-        let Some(window) = m.usize("attention.sliding_window")?.filter(|&n| n > 0) else { return Ok(()) };
+        let Some(window) = m.usize("attention.sliding_window")?.or(default).filter(|&n| n > 0) else { return Ok(()) };
         if let Some(list) = m.flags(PATTERN)? {
             if list.len() < self.layers.len() {
                 let message = format!("has {} entries; expected {}", list.len(), self.layers.len());
@@ -441,6 +446,11 @@ impl Spec {
         }
         Ok(())
     }
+}
+
+/// `sliding_window` of the families that have one of 4096 tokens where the key is missing, and none where it is `null`.
+pub(super) fn window(c: &Config<'_>) -> Result<Option<usize>> {
+    c.usize_or_null("sliding_window", 4096)
 }
 
 /// Elements of a head: `head_dim`, or the hidden size shared out.
