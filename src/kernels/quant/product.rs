@@ -5,8 +5,9 @@
 //! [`add_by_64`] and [`add_by_256`]. No operation is fused. At the end the lanes are added as `Ints::sum` says. So a result has the
 //! same bits on every instruction set, whatever the number of rows and tokens of a call.
 //!
-//! **Blocking.** With one token the limit is memory: 8 rows at once, which are 8 streams read from 8 parts of the call's range,
-//! each with a prefetch ahead. With more, 256 elements of a row are unpacked to bytes once for up to [`TOKENS`] tokens.
+//! **Blocking.** With one token the limit is memory: 4 rows at once, which are 4 streams read from 4 parts of the call's range,
+//! each with a prefetch ahead (8 rows are slower by a fifth on a Zen 3: see benches/LOG.md). With more, 256 elements of a row
+//! are unpacked to bytes once for up to [`TOKENS`] tokens.
 
 // Loops by number: what iterators are made of is functions of their own, which a compiler may leave without the CPU's features.
 #![allow(clippy::needless_range_loop)]
@@ -17,8 +18,10 @@ use super::{Format, Product};
 use crate::format::DType;
 use crate::threads::ColumnsMut;
 
+/// Rows at once.
+const ROWS: usize = 4;
 /// How far ahead of its use a row is asked for, in bytes. The stream goes on in the next row of its part.
-const AHEAD: usize = 1024;
+const AHEAD: usize = 512;
 /// Tokens that unpacked weights serve.
 const TOKENS: usize = 16;
 /// Bytes of 256 elements of any type, at most.
@@ -41,8 +44,8 @@ pub(in crate::kernels) unsafe fn matmul<S: Ints, F: Format>(s: S, p: &Product<'_
         // SAFETY: passed on; the tokens are rows of out.
         unsafe {
             match (tokens - t).min(TOKENS) {
-                1 => sweep::<S, F, 8, 1>(s, p, out, t, 1),
-                n => sweep::<S, F, 4, TOKENS>(s, p, out, t, n),
+                1 => sweep::<S, F, ROWS, 1>(s, p, out, t, 1),
+                n => sweep::<S, F, ROWS, TOKENS>(s, p, out, t, n),
             }
         }
     }
