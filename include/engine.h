@@ -198,6 +198,10 @@ typedef struct engine_load_options {
     engine_progress_callback progress;
     /// Handed to `progress` as it is.
     void *user_data;
+    /// 1: caches note where the time of their steps goes, at the cost of reading the clock once an op; see engine_cache_profile(). 0: not.
+    uint32_t profile;
+    /// 0.
+    uint32_t reserved;
 } engine_load_options;
 
 /// Facts about a model, for a person. Set struct_size and call engine_model_get_info().
@@ -279,6 +283,23 @@ typedef struct engine_request {
     /// 0.
     uint32_t reserved;
 } engine_request;
+
+/// What one op of the steps has taken. Set struct_size and call engine_cache_profile().
+typedef struct engine_op_profile {
+    /// sizeof(engine_op_profile), set by the caller.
+    uint32_t struct_size;
+    /// 0.
+    uint32_t reserved;
+    /// Such as "qkv", "attention", "gate_up"; lives for ever.
+    const char *name;
+    /// How often it ran.
+    uint64_t calls;
+    /// How long it took, in all calls together.
+    uint64_t nanoseconds;
+    /// Bytes of weights, keys and values that it had to read or write, in all calls together, each counted once in a call. Activations
+    /// are not counted.
+    uint64_t bytes;
+} engine_op_profile;
 
 /// How to quantise a file. Make one with engine_quantize_options_init(), then set what should differ from the default.
 typedef struct engine_quantize_options {
@@ -520,6 +541,27 @@ void engine_cache_cancel(const struct engine_cache *cache);
 /// Errors: those of engine_step(); ENGINE_ERR_BAD_ARGUMENT for a cache that is in the batch twice or of another model than the first.
 engine_status engine_step_batch(struct engine_request *requests,
                                 size_t n);
+
+/// Where the time went, in all steps since the cache was made or engine_cache_reset_profile() was called, of a model that was loaded
+/// with engine_load_options.profile = 1. *op: struct_size is set by the caller.
+///
+/// Entry 0 is "pass": the passes through the model (a step of more than 512 tokens takes several) and what they took altogether. The
+/// entries from 1 are the ops, in the order in which a layer runs them; those that a model does not have never run. Their times and
+/// bytes add up to entry 0's. An index behind the last gives ENGINE_ERR_NOT_FOUND, so that
+///
+///     engine_op_profile op = {sizeof op};
+///     for (size_t i = 0; engine_cache_profile(cache, i, &op) == ENGINE_OK; i++)
+///         printf("%-16s %8.3f ms\n", op.name, op.nanoseconds / 1e6);
+///
+/// lists them. Steps that shared a pass in engine_step_batch() are counted in the first of those requests' cache.
+///
+/// Errors: ENGINE_ERR_NOT_FOUND; ENGINE_ERR_BAD_ARGUMENT if the model was loaded without; ENGINE_ERR_POISONED.
+engine_status engine_cache_profile(const struct engine_cache *cache,
+                                   size_t index,
+                                   struct engine_op_profile *op);
+
+/// Begins anew what engine_cache_profile() tells.
+engine_status engine_cache_reset_profile(struct engine_cache *cache);
 
 /// A decoder for a text that begins here. *decoder: the new decoder, to be freed with engine_decoder_free(); NULL after a
 /// failure. It keeps the model alive.

@@ -28,7 +28,7 @@ static ALLOCATOR: Counting = Counting;
 
 fn load(case: &str) -> Arc<Model> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(case).join("model");
-    Model::load(path, LoadOptions { threads: 2, ..LoadOptions::default() }).unwrap()
+    Model::load(path, LoadOptions { threads: 2, profile: true, ..LoadOptions::default() }).unwrap()
 }
 
 /// What `round` allocates on caches that `warm` makes: the least of a few, as the test harness has threads too, and what they

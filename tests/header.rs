@@ -3,7 +3,7 @@
 use std::path::Path;
 
 /// In the order in which a reader of the header wants them.
-const SOURCES: [&str; 8] = ["status", "options", "model", "facts", "cache", "batch", "decoder", "quantize"];
+const SOURCES: [&str; 9] = ["status", "options", "model", "facts", "cache", "batch", "profile", "decoder", "quantize"];
 
 fn generate(root: &Path) -> String {
     let config = cbindgen::Config::from_file(root.join("cbindgen.toml")).expect("cbindgen.toml");

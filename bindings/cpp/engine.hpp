@@ -148,6 +148,8 @@ public:
     LoadOptions &mapping(std::int32_t mapping) noexcept { return options_.mapping = mapping, *this; }
     /// ENGINE_LOAD_... put together with |.
     LoadOptions &flags(std::uint32_t flags) noexcept { return options_.flags = flags, *this; }
+    /// Whether caches note where the time of their steps goes: Cache::profile().
+    LoadOptions &profile(bool profile) noexcept { return options_.profile = profile, *this; }
     /// Called while the model loads with the fraction done, 0 to 1; false cancels the load. An exception that it throws cancels
     /// the load too and comes out of Model's constructor.
     LoadOptions &progress(std::function<bool(float)> progress) { return progress_ = std::move(progress), *this; }
@@ -348,6 +350,19 @@ public:
         cache.vocab_size_ = vocab_size_;
         return cache;
     }
+    /// Where the time of the steps went, if the model was loaded with LoadOptions::profile(): first all passes, then op by op. The
+    /// names live for ever.
+    std::vector<engine_op_profile> profile() const {
+        std::vector<engine_op_profile> ops;
+        engine_op_profile op{};
+        op.struct_size = sizeof op;
+        engine_status status = ENGINE_OK;
+        while ((status = engine_cache_profile(get(), ops.size(), &op)) == ENGINE_OK) ops.push_back(op);
+        if (status != ENGINE_ERR_NOT_FOUND) check(status);
+        return ops;
+    }
+    /// Begins anew what profile() tells.
+    void reset_profile() { check(engine_cache_reset_profile(get())); }
     /// From any thread: the step that is running, or the next one, ends with ENGINE_ERR_CANCELLED.
     void cancel() const noexcept { engine_cache_cancel(get()); }
 

@@ -12,6 +12,7 @@
 //! | `facts` | memory estimates, metadata |
 //! | `cache` | `engine_cache`: steps |
 //! | `batch` | steps of many caches at once |
+//! | `profile` | where the time of steps went |
 //! | `decoder` | `engine_decoder`: streaming text |
 //! | `quantize` | `engine_quantize`: files to smaller ones |
 //!
@@ -28,6 +29,7 @@ mod facts;
 mod guard;
 mod model;
 mod options;
+mod profile;
 mod quantize;
 mod status;
 
@@ -37,5 +39,6 @@ pub use decoder::*;
 pub use facts::*;
 pub use model::*;
 pub use options::*;
+pub use profile::*;
 pub use quantize::*;
 pub use status::*;

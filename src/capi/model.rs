@@ -124,6 +124,7 @@ pub(super) fn load_options<'o>(options: Option<&engine_load_options>) -> Result<
         weights: options.weights()?,
         mapping: options.mapping()?,
         unknown_pre_tokenizer: options.unknown_pre_tokenizer()?,
+        profile: options.profile()?,
         progress: None,
     })
 }

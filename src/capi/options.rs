@@ -93,6 +93,10 @@ pub struct engine_load_options {
     pub progress: engine_progress_callback,
     /// Handed to `progress` as it is.
     pub user_data: *mut c_void,
+    /// 1: caches note where the time of their steps goes, at the cost of reading the clock once an op; see engine_cache_profile(). 0: not.
+    pub profile: u32,
+    /// 0.
+    pub reserved: u32,
 }
 
 /// How to make a cache. Make one with engine_cache_options_init(), then set what should differ from the default.
@@ -124,7 +128,7 @@ pub(super) unsafe trait Sized_: Copy {
 // SAFETY: repr(C), a u32 first; the integers and pointers take any bytes, and so does the callback: it is called only as the caller says.
 unsafe impl Sized_ for engine_load_options {
     const NAME: &'static str = "engine_load_options";
-    const FIRST_SIZE: usize = size_of::<Self>();
+    const FIRST_SIZE: usize = std::mem::offset_of!(Self, profile);
 }
 // SAFETY: repr(C), a u32 first, integers only.
 unsafe impl Sized_ for engine_cache_options {
@@ -236,6 +240,14 @@ impl engine_load_options {
             other => unknown("flags", format_args!("{other:#x}")),
         }
     }
+
+    pub(super) fn profile(&self) -> Result<bool> {
+        match (self.profile, self.reserved) {
+            (0 | 1, 0) => Ok(self.profile == 1),
+            (0 | 1, other) => unknown("reserved", other),
+            (other, _) => unknown("profile", other),
+        }
+    }
 }
 
 impl engine_cache_options {
@@ -289,8 +301,9 @@ mod tests {
     #[test]
     #[cfg(target_pointer_width = "64")]
     fn structs_have_no_padding_at_their_end() {
-        assert_eq!(size_of::<engine_load_options>(), 6 * 4 + 2 * 8);
+        assert_eq!(size_of::<engine_load_options>(), 6 * 4 + 2 * 8 + 2 * 4);
         assert_eq!(size_of::<engine_cache_options>(), 2 * 4 + 2 * 8);
+        assert_eq!(size_of::<crate::capi::engine_op_profile>(), 2 * 4 + 8 + 3 * 8);
         assert_eq!(size_of::<crate::capi::engine_quantize_options>(), 4 * 4 + 2 * 8);
         assert_eq!(size_of::<crate::capi::engine_model_info>(), 2 * 4 + 2 * 8 + 5 * 8 + 4 * 8);
     }

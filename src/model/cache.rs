@@ -10,6 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::Float;
 use crate::ops::Path;
 use crate::ops::attention::Heads;
+use crate::ops::profile::Profile;
 use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -118,6 +119,15 @@ impl Cache {
     /// Bytes of keys and values held; blocks shared with forks count in full.
     pub fn kv_bytes(&self) -> usize {
         self.kv.bytes()
+    }
+    /// Where the time of its steps went, if the model was loaded with [`LoadOptions::profile`](super::LoadOptions::profile). Of
+    /// steps that share a pass the first request's cache has all.
+    pub fn profile(&self) -> Option<&Profile> {
+        self.model.profiled.then_some(&self.scratch.profile)
+    }
+    /// Forgets what [`Cache::profile`] tells.
+    pub fn reset_profile(&mut self) {
+        self.scratch.profile.reset();
     }
     /// A handle to cancel steps of this cache from any thread.
     pub fn canceller(&self) -> Canceller {

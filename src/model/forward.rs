@@ -8,7 +8,8 @@ use crate::error::{Error, Result};
 use crate::ops::attention::{Heads, attention};
 use crate::ops::elementwise::{Norm, QkvShape, activate, activate_gated, add, norm, scale, shape_qkv, softcap};
 use crate::ops::experts::Routing;
-use crate::ops::linear::linear;
+use crate::ops::linear::{Linear, linear};
+use crate::ops::profile::{Op, Profile};
 use crate::ops::rope::{RopeTable, rope};
 use crate::ops::{Ctx, FEW_TOKENS, Path, Worker, grow};
 use std::slice;
@@ -34,6 +35,8 @@ pub struct Scratch {
     mlp: MlpScratch,
     /// Logits of several sequences before they are dealt out, `[FEW_TOKENS, vocab_size]`.
     logits: Vec<f32>,
+    /// Where the time goes, if the model was loaded to tell.
+    pub profile: Profile,
 }
 
 /// The part of the feed-forward sub-layer.
@@ -144,13 +147,19 @@ pub fn forward(model: &Model, path: Path, sequences: &mut [Sequence<'_>], scratc
     let n_tokens = sequences.iter().map(|sequence| sequence.tokens.len()).sum();
     let (hidden, q_size, kv_size) = (spec.hidden_size, spec.q_size(), spec.kv_size());
     let width = q_size + 2 * kv_size;
-    let Scratch { workers, h, x, qkv, attended, y, mlp: mlp_scratch, logits } = scratch;
-    let ctx = &mut Ctx { kernels: model.kernels, pool: &model.pool, workers, path };
+    let Scratch { workers, h, x, qkv, attended, y, mlp: mlp_scratch, logits, profile } = scratch;
+    let profile = model.profiled.then_some(profile);
+    let ctx = &mut Ctx { kernels: model.kernels, pool: &model.pool, workers, path, profile };
     let (h, x, y) = (&mut h[..n_tokens * hidden], &mut x[..n_tokens * hidden], &mut y[..n_tokens * hidden]);
     let (qkv, attended) = (&mut qkv[..n_tokens * width], &mut attended[..n_tokens * q_size]);
 
+    if let Some(profile) = &mut ctx.profile {
+        profile.begin();
+    }
     let mut rows = h.chunks_exact_mut(hidden);
     sequences.iter().for_each(|sequence| embed(model, ctx, sequence, rows.by_ref(), x));
+    let row_bytes = [Some(&model.embedding), model.positions.as_ref()].into_iter().flatten().map(Linear::row_bytes);
+    ctx.lap(Op::Embedding, n_tokens * row_bytes.sum::<usize>());
     for (i, layer) in model.layers.iter().enumerate() {
         sequences.iter_mut().for_each(|s| s.cancelled |= s.cancel.swap(false, Ordering::Relaxed));
         if sequences.iter().all(|sequence| sequence.cancelled) {
@@ -158,7 +167,7 @@ pub fn forward(model: &Model, path: Path, sequences: &mut [Sequence<'_>], scratc
         }
         // y = attention(norm(h)): each of the norms before and behind is there or is not.
         let input = normed(ctx, layer.attention_norm.as_ref(), h, x);
-        linear(ctx, &layer.qkv, input, n_tokens, qkv);
+        linear(ctx, Op::Qkv, &layer.qkv, input, n_tokens, qkv);
         shape_qkv(ctx, &qkv_shape(spec, layer), qkv);
         let mut from = 0;
         for sequence in &mut *sequences {
@@ -168,7 +177,7 @@ pub fn forward(model: &Model, path: Path, sequences: &mut [Sequence<'_>], scratc
             let attended = &mut attended[rows.start * q_size..rows.end * q_size];
             attend(ctx, spec, i, sequence, qkv, attended);
         }
-        linear(ctx, slice::from_ref(&layer.o), attended, n_tokens, y);
+        linear(ctx, Op::AttentionOutput, slice::from_ref(&layer.o), attended, n_tokens, y);
 
         // h += y, then h += mlp(norm(h)); or, side by side, h += y + mlp(norm(h)) of the same h.
         let add_attention = |ctx: &mut Ctx<'_>, y: &mut [f32], h: &mut [f32]| {
@@ -207,9 +216,12 @@ fn attend(ctx: &mut Ctx<'_>, spec: &Spec, i: usize, sequence: &mut Sequence<'_>,
         let (keys, values) = row[q_size..].split_at(kv_size);
         sequence.kv.write(ctx.kernels, i, first + t, keys, values);
     }
+    let (n_tokens, position_bytes) = (sequence.tokens.len(), 2 * kv_size * sequence.heads.kv.size());
+    ctx.lap(Op::KvWrite, n_tokens * position_bytes);
     let (scale, softcap) = (kind.attention_scale, spec.attention_softcap);
     let heads = Heads { scale, window: kind.window, softcap, ..sequence.heads };
     attention(ctx, heads, qkv, width, first, &sequence.kv.layer(i), out);
+    ctx.lap(Op::Attention, (first + n_tokens - heads.oldest_seen(first)) * position_bytes);
 }
 
 /// What a layer does to queries, keys and values before RoPE.
@@ -235,7 +247,7 @@ fn feed_forward(ctx: &mut Ctx<'_>, spec: &Spec, mlp: &FeedForward, x: &[f32], n_
         (FeedForward::Experts { .. }, None) => unreachable!("the loader makes experts where the spec has some"),
     };
     let logits = &mut logits[..n_tokens * experts.n_experts];
-    linear(ctx, slice::from_ref(router), x, n_tokens, logits);
+    linear(ctx, Op::Router, slice::from_ref(router), x, n_tokens, logits);
     routing.choose(logits, experts.n_experts, experts.n_used, experts.normalize);
     z.fill(0.0);
     // Expert by expert, so that each one's weights are read once; a token's sum is in the order of its experts.
@@ -248,11 +260,13 @@ fn feed_forward(ctx: &mut Ctx<'_>, spec: &Spec, mlp: &FeedForward, x: &[f32], n_
         if n == 0 {
             continue;
         }
+        ctx.lap(Op::Experts, 0);
         run_block(ctx, spec, block, gathered, n, up, gated, from_expert);
         for ((t, weight), row) in routing.tokens_of(expert).zip(from_expert.chunks_exact_mut(hidden)) {
             ctx.kernels.scale(row, weight);
             ctx.kernels.add(&mut z[t * hidden..][..hidden], row);
         }
+        ctx.lap(Op::Experts, 0);
     }
 }
 
@@ -269,7 +283,7 @@ fn run_block(
     z: &mut [f32],
 ) {
     let ffn_size = block.down.n_in();
-    linear(ctx, &block.up, x, n_tokens, up);
+    linear(ctx, Op::GateUp, &block.up, x, n_tokens, up);
     let inner = match spec.mlp {
         Mlp::Gated => {
             activate_gated(ctx, spec.activation, up, &mut gated[..n_tokens * ffn_size], ffn_size);
@@ -280,7 +294,7 @@ fn run_block(
             &up[..]
         }
     };
-    linear(ctx, slice::from_ref(&block.down), inner, n_tokens, z);
+    linear(ctx, Op::Down, slice::from_ref(&block.down), inner, n_tokens, z);
 }
 
 /// A row of h for each token: its embedding, scaled, plus that of its position where they are learned.
@@ -328,7 +342,7 @@ fn head_of(model: &Model, ctx: &mut Ctx<'_>, h: &[f32], x: &mut [f32], logits: &
     let (x, n_tokens) = (&mut x[..h.len()], h.len() / spec.hidden_size);
     ctx.path = Path::Few;
     norm(ctx, &model.output_norm, h, x);
-    linear(ctx, slice::from_ref(model.head.as_ref().unwrap_or(&model.embedding)), x, n_tokens, logits);
+    linear(ctx, Op::Head, slice::from_ref(model.head.as_ref().unwrap_or(&model.embedding)), x, n_tokens, logits);
     scale(ctx, spec.logit_scale, logits, spec.vocab_size);
     if let Some(cap) = spec.logit_softcap {
         softcap(ctx, cap, logits, spec.vocab_size);
@@ -353,6 +367,7 @@ fn head_of_many(
         for (out, row) in wanted.iter_mut().zip(scratch.chunks_exact(vocab)) {
             out.take().into_iter().for_each(|out| out.copy_from_slice(row));
         }
+        ctx.lap(Op::Logits, 0);
     };
     let mut rows = h.chunks_exact(hidden);
     for sequence in sequences {

@@ -82,6 +82,8 @@ pub struct LoadOptions<'a> {
     pub mapping: MapMode,
     /// What to do about a GGUF file's pre-tokenizer that this version does not know.
     pub unknown_pre_tokenizer: UnknownPre,
+    /// Whether caches note where the time goes: [`Cache::profile`](super::Cache::profile).
+    pub profile: bool,
     /// Progress callback.
     pub progress: Option<Progress<'a>>,
 }
@@ -133,6 +135,7 @@ pub(super) fn load(path: &Path, options: LoadOptions<'_>) -> Result<Arc<Model>> 
         isa: kernels.isa().name(),
     };
     let unknown_pre_tokenizer = loader.options.unknown_pre_tokenizer;
+    let profiled = loader.options.profile;
     let panel_len = linears().map(Linear::panel_len).max().unwrap_or(0);
     let quantised_len = linears().map(Linear::quantised_len).max().unwrap_or(0);
     let tokenizer = OnceCell::new();
@@ -148,6 +151,7 @@ pub(super) fn load(path: &Path, options: LoadOptions<'_>) -> Result<Arc<Model>> 
         output_norm,
         head,
         info,
+        profiled,
         panel_len,
         quantised_len,
         source,

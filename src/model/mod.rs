@@ -8,6 +8,7 @@ mod forward;
 mod kv;
 mod load;
 
+pub use crate::ops::profile::{Op, Profile, Taken};
 pub use batch::{Request, step_batch};
 pub use cache::{Cache, CacheOptions, Canceller, KvType, Logits};
 pub use estimate::Estimate;
@@ -118,6 +119,8 @@ pub struct Model {
     /// `None`: the embedding.
     head: Option<Linear>,
     info: Info,
+    /// Whether its caches note where the time goes.
+    profiled: bool,
     /// The longest weight panel that prefill unpacks, in elements.
     panel_len: usize,
     /// Blocks of 8-bit activations that a token needs at most.

@@ -1,6 +1,7 @@
 //! Norms, activations and sums, token by token.
 #![forbid(unsafe_code)]
 
+use super::profile::Op;
 use super::{Ctx, Worker};
 use crate::kernels::Kernels;
 
@@ -110,6 +111,7 @@ where
 pub fn norm(ctx: &mut Ctx<'_>, norm: &Norm, x: &[f32], y: &mut [f32]) {
     let (kernels, n) = (ctx.kernels, norm.width());
     for_each_token(ctx, y, n, |_, t, row| norm.apply(kernels, &x[t * n..][..n], row));
+    ctx.lap(Op::Norm, 0);
 }
 
 /// h += scale · x, or h += scale · norm(x); both `[n_tokens, n]`. `x` is overwritten.
@@ -124,8 +126,10 @@ pub fn add(ctx: &mut Ctx<'_>, norm: Option<&Norm>, scale: f32, x: &mut [f32], h:
                 kernels.scale(row, scale);
             }
         });
+        ctx.lap(Op::Norm, 0);
     }
     for_each_token(ctx, h, n, |_, t, row| kernels.add(row, &x[t * n..][..n]));
+    ctx.lap(Op::Residual, 0);
 }
 
 /// What is done to queries, keys and values between their projection and RoPE.
@@ -170,6 +174,7 @@ pub fn shape_qkv(ctx: &mut Ctx<'_>, shape: &QkvShape<'_>, qkv: &mut [f32]) {
             row.iter_mut().for_each(|x| *x = x.clamp(-clip, clip));
         }
     });
+    ctx.lap(Op::QkvShape, 0);
 }
 
 /// `[n_kv_heads][queries | k | v][head_dim]` becomes all queries, all keys, all values.
@@ -186,24 +191,27 @@ fn put_in_turn(worker: &mut Worker, row: &mut [f32], shape: &QkvShape<'_>) {
     }
 }
 
-/// y *= factor, `[n_tokens, n]`.
+/// y *= factor, logits `[n_tokens, n]`.
 pub fn scale(ctx: &mut Ctx<'_>, factor: f32, y: &mut [f32], n: usize) {
     let kernels = ctx.kernels;
     if factor != 1.0 {
         for_each_token(ctx, y, n, |_, _, row| kernels.scale(row, factor));
+        ctx.lap(Op::Logits, 0);
     }
 }
 
-/// y = cap · tanh(y / cap), `[n_tokens, n]`.
+/// y = cap · tanh(y / cap), logits `[n_tokens, n]`.
 pub fn softcap(ctx: &mut Ctx<'_>, cap: f32, y: &mut [f32], n: usize) {
     let kernels = ctx.kernels;
     for_each_token(ctx, y, n, |_, _, row| kernels.softcap(row, cap));
+    ctx.lap(Op::Logits, 0);
 }
 
 /// y = act(y), `[n_tokens, n]`.
 pub fn activate(ctx: &mut Ctx<'_>, activation: Activation, y: &mut [f32], n: usize) {
     let kernels = ctx.kernels;
     for_each_token(ctx, y, n, |_, _, row| activation.apply(kernels, row));
+    ctx.lap(Op::Activation, 0);
 }
 
 /// y = act(gate) · up; `y: [n_tokens, n]`, `gate_up: [n_tokens, 2 n]`, gate first.
@@ -215,4 +223,5 @@ pub fn activate_gated(ctx: &mut Ctx<'_>, activation: Activation, gate_up: &[f32]
         activation.apply(kernels, row);
         kernels.mul(row, up);
     });
+    ctx.lap(Op::Activation, 0);
 }

@@ -4,6 +4,7 @@
 //! same bits however a prompt is cut into calls.
 #![forbid(unsafe_code)]
 
+use super::profile::Op;
 use super::{Ctx, Path};
 use crate::blas;
 use crate::format::{DType, Tensor};
@@ -52,6 +53,10 @@ impl Linear {
     pub fn weight_bytes(&self) -> usize {
         self.weight.data.len() + self.bias.as_ref().map_or(0, |bias| size_of_val(bias.as_slice()))
     }
+    /// Bytes of one row of the matrix.
+    pub fn row_bytes(&self) -> usize {
+        self.weight.data.len() / self.n_out.max(1)
+    }
     /// Number of parameters.
     pub fn n_params(&self) -> usize {
         self.n_out * self.n_in + self.bias.as_ref().map_or(0, Vec::len)
@@ -83,8 +88,8 @@ impl Linear {
 }
 
 /// Several projections of the same `x: [n_tokens, n_in]`, their outputs side by side in `y: [n_tokens, Σ n_out]`, in one
-/// parallel region (and one before it, if the input of many tokens is rounded to 8 bits).
-pub fn linear(ctx: &mut Ctx<'_>, parts: &[Linear], x: &[f32], n_tokens: usize, y: &mut [f32]) {
+/// parallel region (and one before it, if the input of many tokens is rounded to 8 bits). `op` is what it does in the model.
+pub fn linear(ctx: &mut Ctx<'_>, op: Op, parts: &[Linear], x: &[f32], n_tokens: usize, y: &mut [f32]) {
     let n_in = parts.first().map_or(0, Linear::n_in);
     let n_out = parts.iter().map(Linear::n_out).sum();
     assert!(parts.iter().all(|p| p.n_in == n_in));
@@ -115,6 +120,7 @@ pub fn linear(ctx: &mut Ctx<'_>, parts: &[Linear], x: &[f32], n_tokens: usize, y
     if blocks > 0 {
         ctx.workers[0].quantised = quantised;
     }
+    ctx.lap(op, parts.iter().map(Linear::weight_bytes).sum());
 }
 
 /// The rows of `x: [n_tokens, n_in]` in 8 bits, in the first worker's scratch, which is taken out of it; nothing if `blocks`, the
@@ -133,6 +139,7 @@ fn quantise(ctx: &mut Ctx<'_>, x: &[f32], n_in: usize, blocks: usize) -> Vec<Act
             kernels.quantise(&x[first * n_in..][..rows.len() / row_len * n_in], n_in, rows);
         });
     }
+    ctx.lap(Op::Quantise, 0);
     quantised
 }
 

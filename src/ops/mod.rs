@@ -6,11 +6,13 @@ pub mod attention;
 pub mod elementwise;
 pub mod experts;
 pub mod linear;
+pub mod profile;
 pub mod rope;
 
 use crate::error::{Error, Result};
 use crate::kernels::{Activations, Kernels};
 use crate::threads::Pool;
+use profile::{Op, Profile};
 
 /// Up to this many tokens in one call of step take the few-token path, more take the prefill path. Within each path an
 /// output's bits depend only on its own sequence; between the two the order of summation may differ.
@@ -81,4 +83,16 @@ pub struct Ctx<'a> {
     pub workers: &'a mut [Worker],
     /// Which path this call takes.
     pub path: Path,
+    /// Where the time goes, if anybody asked.
+    pub profile: Option<&'a mut Profile>,
+}
+
+impl Ctx<'_> {
+    /// `op` is done, and went through so many bytes of weights, keys and values.
+    #[inline]
+    pub fn lap(&mut self, op: Op, bytes: usize) {
+        if let Some(profile) = &mut self.profile {
+            profile.lap(op, bytes);
+        }
+    }
 }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::Ctx;
+use super::profile::Op;
 use crate::error::{Error, Result};
 use once_cell::sync::OnceCell;
 
@@ -107,6 +108,7 @@ pub fn rope(ctx: &mut Ctx<'_>, table: &RopeTable, x: &mut [f32], width: usize, h
             x[..heads].chunks_exact_mut(head_dim).for_each(|head| table.rotate(head, cos, sin));
         }
     });
+    ctx.lap(Op::Rope, 0);
 }
 
 #[cfg(test)]

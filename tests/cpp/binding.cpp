@@ -73,6 +73,17 @@ void handles(const std::string &path) {
     CHECK(second.len() == 1 && cache.len() == 0);
 }
 
+void profiles(const std::string &path) {
+    engine::Cache cache(engine::Model(path, engine::LoadOptions().profile(true)));
+    cache.feed(Tokens{1, 2});
+    const std::vector<engine_op_profile> ops = cache.profile();
+    const auto attention = [](const engine_op_profile &op) { return std::string(op.name) == "attention"; };
+    CHECK(ops.size() > 10 && ops[0].calls == 1 && std::count_if(ops.begin(), ops.end(), attention) == 1);
+    cache.reset_profile();
+    CHECK(cache.profile()[0].calls == 0);
+    CHECK_THROWS(ENGINE_ERR_BAD_ARGUMENT, "profile", engine::Cache(engine::Model(path)).profile());
+}
+
 void quantizing(const std::string &source) {
     const std::string input = source + "/tests/golden/llama-gguf-f16/model.gguf";
     // In a directory that is not there: the call is made, and nothing is written.
@@ -213,6 +224,7 @@ int main(int argc, char **argv) {
         CHECK(engine::version() == std::to_string(ENGINE_VERSION_MAJOR) + '.' + std::to_string(ENGINE_VERSION_MINOR) + '.' +
                                        std::to_string(ENGINE_VERSION_PATCH));
         handles(tiny);
+        profiles(tiny);
         batches(tiny);
         quantizing(source);
         loading(tiny);
