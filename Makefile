@@ -2,8 +2,8 @@
 #
 #   make demo      builds the library and continues a famous text with examples/generate.cpp
 #   make test      every check there is
-#   make bench     the benchmarks: kernels, then whole models (written to target/ the first time, 17 GB);
-#                  BENCH="gpt2 --quick" for some of them
+#   make bench     the benchmarks: limits of the machine, kernels, whole models (written to target/ the first time, 18 GB);
+#                  BENCH="gpt2 --quick --json FILE" for some of them, BENCH=--list for their names
 #   make install   PREFIX=/usr/local, DESTDIR= for packagers
 PREFIX = /usr/local
 DESTDIR =
@@ -32,7 +32,7 @@ test: test-rust test-c test-package
 
 bench: setup
 	$(CARGO) bench --locked --bench kernels
-	$(CARGO) bench --locked --bench models -- $(BENCH)
+	$(CARGO) bench --locked --bench bench -- $(BENCH)
 
 install: setup
 	$(CMAKE_CONFIGURE)
