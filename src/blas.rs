@@ -374,8 +374,9 @@ mod tests {
         });
         #[cfg(engine_openblas)]
         {
-            let mapped = buffers::MAPPED.load(std::sync::atomic::Ordering::SeqCst);
-            let spare = buffers::SPARE.lock().unwrap().1;
+            // Both under the lock: other tests make them grow meanwhile.
+            let spare = buffers::SPARE.lock().unwrap();
+            let (mapped, spare) = (buffers::MAPPED.load(std::sync::atomic::Ordering::SeqCst), spare.1);
             assert!(mapped >= 1 && spare < mapped, "OpenBLAS took none of the buffers mapped for it: is SIZE still its size?");
         }
     }

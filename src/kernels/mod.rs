@@ -87,7 +87,10 @@ pub struct Kernels {
     unpack_quant: Quants<Unpack>,
     /// Products with a quantised [`Layout::OutIn`] matrix.
     products: Quants<quant::Matmul>,
+    /// The same for many tokens.
+    products_many: Quants<quant::MatmulMany>,
     quantise: quant::Quantise,
+    quantise_column: unsafe fn(&[f32], usize, usize, &mut [Activations]),
     pack: Floats<Pack>,
     rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
     layer_norm: LayerNorm,
@@ -157,6 +160,38 @@ impl Kernels {
         product.check(quant, out);
         // SAFETY: `select` saw the features; `check` saw that weights, x and out have the sizes the product says.
         unsafe { self.products.of(quant)(&product, out) }
+    }
+
+    /// Block `block` of every row of `x: [out.len(), n_in]`, in the form that [`Kernels::matmul_quantised_many`] takes.
+    pub fn quantise_column(&self, x: &[f32], n_in: usize, block: usize, out: &mut [Activations]) {
+        assert!(n_in > block * Activations::BLOCK && Some(x.len()) == n_in.checked_mul(out.len()));
+        // SAFETY: `select` saw the features.
+        unsafe { (self.quantise_column)(x, n_in, block, out) }
+    }
+
+    /// As [`Kernels::matmul_quantised`], for many tokens: `x: [n_in.div_ceil(Activations::BLOCK), out.rows()]` is from
+    /// [`Kernels::quantise_column`], `scratch` has at least [`Kernels::scratch_len`] elements. An output's bits depend only on its weights and
+    /// its token, and are the same on every instruction set, but not those of [`Kernels::matmul_quantised`].
+    pub fn matmul_quantised_many(
+        &self,
+        w: Matrix<'_>,
+        first: usize,
+        x: &[Activations],
+        scratch: &mut [f32],
+        out: &mut ColumnsMut<'_>,
+    ) {
+        let Matrix { dtype: DType::Quant(quant), layout: Layout::OutIn, n_out, n_in, data } = w else {
+            panic!("a quantised product with a matrix of {}, {:?}", w.dtype.name(), w.layout)
+        };
+        let product = quant::Product { w: data, n_out, n_in, first, x };
+        product.check(quant, out);
+        // SAFETY: `select` saw the features; `check` saw that weights, x and out have the sizes the product says.
+        unsafe { self.products_many.of(quant)(&product, scratch, out) }
+    }
+
+    /// Scratch for [`Kernels::matmul_quantised_many`].
+    pub fn scratch_len(n_out: usize, n_tokens: usize) -> usize {
+        quant::many::scratch_len(n_out, n_tokens)
     }
 
     /// Elements `first..first + out.len()` of `data` (an array of `dtype`) as f32: whole blocks.

@@ -1,7 +1,5 @@
 //! The tables: for each instruction set, the generic kernels compiled with its features.
 
-#[cfg(target_arch = "x86_64")]
-use super::quant::Quants;
 use super::{Isa, Kernels, float, quant, vector};
 
 /// The table of the instruction set that has `$features`, with vectors of type `$simd` and these quantised products. Each function here is the one that
@@ -39,6 +37,10 @@ macro_rules! table {
         #[target_feature(enable = $features)]
         fn quantise(x: &[f32], out: &mut [Activations]) {
             activations::quantise(x, out)
+        }
+        #[target_feature(enable = $features)]
+        fn quantise_column(x: &[f32], n_in: usize, block: usize, out: &mut [Activations]) {
+            activations::quantise_column(x, n_in, block, out)
         }
         #[target_feature(enable = $features)]
         fn pack<E: Element>(src: &[f32], dst: &mut [u8]) {
@@ -87,8 +89,10 @@ macro_rules! table {
             in_out: Floats { f32: matmul_in_out::<f32>, f16: matmul_in_out::<f16>, bf16: matmul_in_out::<bf16> },
             unpack: Floats { f32: unpack::<f32>, f16: unpack::<f16>, bf16: unpack::<bf16> },
             unpack_quant: for_each_format!(unpack_quant),
-            products: $products,
+            products: $products.0,
+            products_many: $products.1,
             quantise,
+            quantise_column,
             pack: Floats { f32: pack::<f32>, f16: pack::<f16>, bf16: pack::<bf16> },
             rms_norm,
             layer_norm,
@@ -108,11 +112,15 @@ macro_rules! table {
     }};
 }
 
-/// Quantised products compiled with `$features`, by vectors of type `$ints`.
+/// Quantised products of few tokens and of many.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+type Products = (quant::Quants<quant::Matmul>, quant::Quants<quant::MatmulMany>);
+
+/// [`Products`] compiled with `$features`, by vectors of type `$ints`.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! products {
     ($ints:path, $features:literal) => {{
-        use crate::kernels::quant::{Format, Product, for_each_format, product};
+        use crate::kernels::quant::{Format, Product, for_each_format, many, product};
         use crate::threads::ColumnsMut;
         use $ints as Vectors;
 
@@ -121,7 +129,12 @@ macro_rules! products {
             // SAFETY: `Kernels` calls its products after `check`.
             unsafe { product::matmul::<_, F>(Vectors::new(), p, out) }
         }
-        for_each_format!(matmul)
+        #[target_feature(enable = $features)]
+        fn matmul_many<F: Format>(p: &Product<'_>, scratch: &mut [f32], out: &mut ColumnsMut<'_>) {
+            // SAFETY: `Kernels` calls its products after `check`.
+            unsafe { many::matmul::<_, F>(Vectors::new(), p, scratch, out) }
+        }
+        (for_each_format!(matmul), for_each_format!(matmul_many))
     }};
 }
 
@@ -134,7 +147,9 @@ const SCALAR_TABLE: Kernels = Kernels {
     unpack: float::scalar::UNPACK,
     unpack_quant: quant::UNPACK,
     products: quant::PRODUCTS,
+    products_many: quant::PRODUCTS_MANY,
     quantise: quant::activations::quantise,
+    quantise_column: quant::activations::quantise_column,
     pack: float::scalar::PACK,
     rms_norm: vector::scalar::rms_norm,
     layer_norm: vector::scalar::layer_norm,
@@ -154,12 +169,14 @@ const SCALAR_TABLE: Kernels = Kernels {
 
 /// Quantised products by NEON, all else plain.
 #[cfg(target_arch = "aarch64")]
-static NEON: Kernels = Kernels { isa: Isa::Neon, products: products!(super::quant::ints::neon::Neon, "neon"), ..SCALAR_TABLE };
+static NEON: Kernels = Kernels { isa: Isa::Neon, products: NEON_PRODUCTS.0, products_many: NEON_PRODUCTS.1, ..SCALAR_TABLE };
+#[cfg(target_arch = "aarch64")]
+const NEON_PRODUCTS: Products = products!(super::quant::ints::neon::Neon, "neon");
 
 #[cfg(target_arch = "x86_64")]
 static AVX2: Kernels = table!(Isa::Avx2, super::simd::avx2::Avx2, AVX2_PRODUCTS, "avx2,fma,f16c");
 #[cfg(target_arch = "x86_64")]
-const AVX2_PRODUCTS: Quants<quant::Matmul> = products!(super::quant::ints::avx2::Avx2, "avx2,fma,f16c");
+const AVX2_PRODUCTS: Products = products!(super::quant::ints::avx2::Avx2, "avx2,fma,f16c");
 #[cfg(target_arch = "x86_64")]
 static AVX512: Kernels = AVX512_TABLE;
 #[cfg(target_arch = "x86_64")]
@@ -167,14 +184,15 @@ const AVX512_TABLE: Kernels =
     table!(Isa::Avx512, super::simd::avx512::Avx512, AVX2_PRODUCTS, "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq");
 /// AVX-512 with VNNI, which all but the first CPUs with AVX-512 have.
 #[cfg(target_arch = "x86_64")]
-static AVX512_VNNI: Kernels = Kernels {
-    products: products!(super::quant::ints::avx2::Vnni, "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni"),
-    ..AVX512_TABLE
-};
+static AVX512_VNNI: Kernels = Kernels { products: VNNI_PRODUCTS.0, products_many: VNNI_PRODUCTS.1, ..AVX512_TABLE };
+#[cfg(target_arch = "x86_64")]
+const VNNI_PRODUCTS: Products =
+    products!(super::quant::ints::avx2::Vnni, "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni");
 
 /// The generic kernels at the width of AVX-512, whatever the CPU has.
 #[cfg(all(test, target_arch = "x86_64"))]
-pub(super) static EMULATED: Kernels = table!(Isa::Avx512, super::simd::emulated::Emulated, quant::PRODUCTS, "sse2");
+pub(super) static EMULATED: Kernels =
+    table!(Isa::Avx512, super::simd::emulated::Emulated, (quant::PRODUCTS, quant::PRODUCTS_MANY), "sse2");
 
 /// The table of `isa`, which this CPU must have.
 pub(super) fn of(isa: Isa) -> &'static Kernels {

@@ -82,6 +82,7 @@ impl Scratch {
         }
         let panel = match path {
             Path::Few => 0,
+            Path::Many if model.quantised_len > 0 => model.panel_len.max(Linear::quantised_panel_len(n_tokens)),
             Path::Many => model.panel_len,
         };
         for worker in &mut self.workers {

@@ -1,7 +1,7 @@
 //! y = x · Wᵀ + b.
 //!
-//! Quantised matrices are multiplied with the input rounded to 8 bits, on both paths by the same kernel: their outputs have the
-//! same bits however a prompt is cut into calls.
+//! Quantised matrices are multiplied with the input rounded to 8 bits, on both paths with the same integer sums; only the order in
+//! which these are added up differs.
 #![forbid(unsafe_code)]
 
 use super::profile::Op;
@@ -74,6 +74,10 @@ impl Linear {
     pub fn panel_len(&self) -> usize {
         if self.sgemm_in_place() || self.is_quantised() { 0 } else { MANY_CHUNK.min(self.n_out) * self.n_in }
     }
+    /// Elements of a worker's panel for so many tokens times quantised matrices.
+    pub fn quantised_panel_len(n_tokens: usize) -> usize {
+        Kernels::scratch_len(FEW_CHUNK, n_tokens)
+    }
     /// Blocks of 8-bit activations that [`linear`] needs for each token.
     pub fn quantised_len(&self) -> usize {
         if self.is_quantised() { self.n_in.div_ceil(Activations::BLOCK) } else { 0 }
@@ -96,8 +100,8 @@ pub fn linear(ctx: &mut Ctx<'_>, op: Op, parts: &[Linear], x: &[f32], n_tokens: 
     let (x, y) = (&x[..n_tokens * n_in], &mut y[..n_tokens * n_out]);
     let blocks = n_tokens * parts.iter().map(Linear::quantised_len).max().unwrap_or(0);
     let quantised = quantise(ctx, x, n_in, blocks);
-    let kernels = ctx.kernels;
-    let by_blas = ctx.path == Path::Many && blas::available();
+    let (kernels, path) = (ctx.kernels, ctx.path);
+    let by_blas = path == Path::Many && blas::available();
     let chunk = if by_blas && !parts.iter().all(Linear::is_quantised) { MANY_CHUNK } else { FEW_CHUNK };
     ctx.pool.for_each_columns(ctx.workers, y, n_tokens, n_out, chunk, |worker, mut columns| {
         let mut start = 0; // first column of the part
@@ -108,7 +112,11 @@ pub fn linear(ctx: &mut Ctx<'_>, op: Op, parts: &[Linear], x: &[f32], n_tokens: 
                 let first = cols.start - start;
                 let mut out = columns.sub(cols);
                 if part.is_quantised() {
-                    kernels.matmul_quantised(part.matrix(), first, &quantised[..blocks], &mut out);
+                    let x = &quantised[..blocks];
+                    match path {
+                        Path::Few => kernels.matmul_quantised(part.matrix(), first, x, &mut out),
+                        Path::Many => kernels.matmul_quantised_many(part.matrix(), first, x, &mut worker.panel, &mut out),
+                    }
                 } else if !(by_blas && part.sgemm(kernels, first, x, &mut worker.panel, &mut out)) {
                     kernels.matmul(part.matrix(), first, x, &mut out);
                 }
@@ -123,7 +131,7 @@ pub fn linear(ctx: &mut Ctx<'_>, op: Op, parts: &[Linear], x: &[f32], n_tokens: 
     ctx.lap(op, parts.iter().map(Linear::weight_bytes).sum());
 }
 
-/// The rows of `x: [n_tokens, n_in]` in 8 bits, in the first worker's scratch, which is taken out of it; nothing if `blocks`, the
+/// The rows of `x: [n_tokens, n_in]` in 8 bits, as the products of the path take them, in the first worker's scratch, which is taken out of it; nothing if `blocks`, the
 /// number of blocks, is 0.
 fn quantise(ctx: &mut Ctx<'_>, x: &[f32], n_in: usize, blocks: usize) -> Vec<Activations> {
     if blocks == 0 {
@@ -131,10 +139,16 @@ fn quantise(ctx: &mut Ctx<'_>, x: &[f32], n_in: usize, blocks: usize) -> Vec<Act
     }
     let kernels = ctx.kernels;
     let mut quantised = std::mem::take(&mut ctx.workers[0].quantised);
-    if x.len() < QUANTISE_ALONE {
+    let row_len = n_in.div_ceil(Activations::BLOCK);
+    if ctx.path == Path::Many {
+        ctx.pool.for_each_rows(ctx.workers, &mut quantised[..blocks], blocks / row_len, 1, |_, first, columns| {
+            for (i, column) in columns.chunks_exact_mut(blocks / row_len).enumerate() {
+                kernels.quantise_column(x, n_in, first + i, column);
+            }
+        });
+    } else if x.len() < QUANTISE_ALONE {
         kernels.quantise(x, n_in, &mut quantised[..blocks]);
     } else {
-        let row_len = n_in.div_ceil(Activations::BLOCK);
         ctx.pool.for_each_rows(ctx.workers, &mut quantised[..blocks], row_len, 4, |_, first, rows| {
             kernels.quantise(&x[first * n_in..][..rows.len() / row_len * n_in], n_in, rows);
         });

@@ -4,6 +4,8 @@
 //! x ≈ d·f·q. `f` is as small as `q` allows, so a part's rounding error is at most half of `d·f`, where
 //! `d·f ≤ max|part| / 127 + max|block| / 8001`: nearly what a scale of its own would give, and an integer product can take `f` in.
 
+use super::many::OFFSET;
+
 /// A block of 256 activations.
 #[repr(C, align(64))]
 #[derive(Clone, Copy)]
@@ -19,6 +21,8 @@ pub struct Activations {
     pub(super) scales: [f32; 8],
     /// d·f·Σ q of each 32, in the same order.
     pub(super) sums: [f32; 8],
+    /// For many tokens only: of each 16, −32 times the sum of the first two q of every four, and that of the last two.
+    pub(super) offsets: [[i16; 2]; 16],
 }
 
 pub(super) const BLOCK: usize = 256;
@@ -34,8 +38,15 @@ impl Activations {
     /// Elements of a block.
     pub const BLOCK: usize = BLOCK;
     /// 256 zeros.
-    pub const ZERO: Activations =
-        Activations { q: [0; 256], sums_16: [0; 16], factors: [1; 8], scale: 0.0, scales: [0.0; 8], sums: [0.0; 8] };
+    pub const ZERO: Activations = Activations {
+        q: [0; 256],
+        sums_16: [0; 16],
+        factors: [1; 8],
+        scale: 0.0,
+        scales: [0.0; 8],
+        sums: [0.0; 8],
+        offsets: [[0; 2]; 16],
+    };
 }
 
 /// Rounds `x` to `out`, `x.len().div_ceil(256)` blocks, the last filled up with zeros. A block that holds a NaN or an
@@ -43,13 +54,31 @@ impl Activations {
 #[inline(always)]
 pub(in crate::kernels) fn quantise(x: &[f32], out: &mut [Activations]) {
     for (x, out) in x.chunks(BLOCK).zip(out) {
-        match x.first_chunk() {
-            Some(x) => quantise_block(x, out),
-            None => {
-                let mut filled = [0.0; BLOCK];
-                filled[..x.len()].copy_from_slice(x);
-                quantise_block(&filled, out);
-            }
+        quantise_part(x, out);
+    }
+}
+
+/// The same for block `block` of every row of `x: [out.len(), n_in]`, as products of many tokens take it.
+#[inline(always)]
+pub(in crate::kernels) fn quantise_column(x: &[f32], n_in: usize, block: usize, out: &mut [Activations]) {
+    for (x, out) in x.chunks_exact(n_in).zip(out) {
+        quantise_part(&x[block * BLOCK..n_in.min((block + 1) * BLOCK)], out);
+        for (offsets, q) in out.offsets.iter_mut().zip(out.q.as_chunks::<16>().0) {
+            let of = |at: usize| (0..4).map(|i| i16::from(q[4 * i + at]) + i16::from(q[4 * i + at + 1])).sum::<i16>();
+            *offsets = [-OFFSET * of(0), -OFFSET * of(2)]; // at most 32·8·127 < 2^15
+        }
+    }
+}
+
+/// Up to a block of activations, filled up with zeros.
+#[inline(always)]
+fn quantise_part(x: &[f32], out: &mut Activations) {
+    match x.first_chunk() {
+        Some(x) => quantise_block(x, out),
+        None => {
+            let mut filled = [0.0; BLOCK];
+            filled[..x.len()].copy_from_slice(x);
+            quantise_block(&filled, out);
         }
     }
 }

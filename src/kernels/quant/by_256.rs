@@ -16,8 +16,8 @@
 
 use super::by_32::IQ4;
 use super::ints::Ints;
-use super::product::{Scales, Tokens, add_by_256};
-use super::{Format, f16_at};
+use super::product::Scales;
+use super::{Bytes, Format, Sink, f16_at};
 use crate::format::Quant;
 
 /// The 8 scales and 8 mins of Q4_K and Q5_K in their 12 bytes: the first four have their 6 bits in bytes 0..4 and 4..8, the
@@ -144,6 +144,7 @@ unsafe fn eight_scales<S: Ints>(s: S, p: *const u8) -> Scales<S> {
 pub(in crate::kernels) struct Q2K;
 impl Format for Q2K {
     const TYPE: Quant = Quant::Q2K;
+    const BYTES: Bytes = Bytes { signed: false, largest: 3, part: 16, mins: true, offset: 0 };
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut [f32]) {
         let (scales, qs) = (&block[..16], &block[16..80]);
@@ -158,7 +159,7 @@ impl Format for Q2K {
         }
     }
     #[inline(always)]
-    unsafe fn add_products<S: Ints, const T: usize>(s: S, p: *const u8, x: Tokens, sums: &mut [S::F; T]) {
+    unsafe fn read<S: Ints>(s: S, p: *const u8, to: &mut impl Sink<S>) {
         // SAFETY: the caller's word.
         unsafe {
             let (a, b, w) = (load_u64(p), load_u64(p.add(8)), two_bits(s, p.add(16)));
@@ -168,7 +169,7 @@ impl Format for Q2K {
                 e: s.load_half(p.add(82)),
                 mins: Some(s.widen_split([a >> 4 & LOW_NIBBLES, b >> 4 & LOW_NIBBLES])),
             };
-            add_by_256::<S, false, T>(s, w, scales, x, sums)
+            to.by_256::<false>(s, w, scales)
         }
     }
 }
@@ -176,6 +177,7 @@ impl Format for Q2K {
 pub(in crate::kernels) struct Q3K;
 impl Format for Q3K {
     const TYPE: Quant = Quant::Q3K;
+    const BYTES: Bytes = Bytes { signed: false, largest: 7, part: 16, mins: false, offset: 4 };
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut [f32]) {
         let (high, qs, scales, d) = (&block[..32], &block[32..96], q3_scales(&block[96..108]), f16_at(block, 108));
@@ -189,7 +191,7 @@ impl Format for Q3K {
         }
     }
     #[inline(always)]
-    unsafe fn add_products<S: Ints, const T: usize>(s: S, p: *const u8, x: Tokens, sums: &mut [S::F; T]) {
+    unsafe fn read<S: Ints>(s: S, p: *const u8, to: &mut impl Sink<S>) {
         // SAFETY: the caller's word.
         unsafe {
             let (high, low) = (s.load(p), two_bits(s, p.add(32)));
@@ -207,7 +209,7 @@ impl Format for Q3K {
             let scales = packed_q3_scales([load_u32(p.add(96)), load_u32(p.add(100)), load_u32(p.add(104))]);
             let scales = s.sub_w(s.widen_split(scales), s.splat_w(32));
             let d = s.load_half(p.add(108));
-            add_by_256::<S, false, T>(s, w, Scales { d, scales, e: d * 4.0, mins: Some(scales) }, x, sums)
+            to.by_256::<false>(s, w, Scales { d, scales, e: d * 4.0, mins: Some(scales) })
         }
     }
 }
@@ -215,6 +217,7 @@ impl Format for Q3K {
 pub(in crate::kernels) struct Q4K;
 impl Format for Q4K {
     const TYPE: Quant = Quant::Q4K;
+    const BYTES: Bytes = Bytes { signed: false, largest: 15, part: 32, mins: true, offset: 0 };
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut [f32]) {
         let (d, e, scales, qs) = (f16_at(block, 0), f16_at(block, 2), scales_and_mins(&block[4..16]), &block[16..]);
@@ -226,11 +229,11 @@ impl Format for Q4K {
         }
     }
     #[inline(always)]
-    unsafe fn add_products<S: Ints, const T: usize>(s: S, p: *const u8, x: Tokens, sums: &mut [S::F; T]) {
+    unsafe fn read<S: Ints>(s: S, p: *const u8, to: &mut impl Sink<S>) {
         // SAFETY: the caller's word.
         unsafe {
             let w = nibbles(s, p.add(16));
-            add_by_256::<S, false, T>(s, w, eight_scales(s, p), x, sums)
+            to.by_256::<false>(s, w, eight_scales(s, p))
         }
     }
 }
@@ -238,6 +241,7 @@ impl Format for Q4K {
 pub(in crate::kernels) struct Q5K;
 impl Format for Q5K {
     const TYPE: Quant = Quant::Q5K;
+    const BYTES: Bytes = Bytes { signed: false, largest: 31, part: 32, mins: true, offset: 0 };
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut [f32]) {
         let (d, e, scales) = (f16_at(block, 0), f16_at(block, 2), scales_and_mins(&block[4..16]));
@@ -250,7 +254,7 @@ impl Format for Q5K {
         }
     }
     #[inline(always)]
-    unsafe fn add_products<S: Ints, const T: usize>(s: S, p: *const u8, x: Tokens, sums: &mut [S::F; T]) {
+    unsafe fn read<S: Ints>(s: S, p: *const u8, to: &mut impl Sink<S>) {
         // SAFETY: the caller's word.
         unsafe {
             let (high, low) = (s.load(p.add(16)), nibbles(s, p.add(48)));
@@ -265,7 +269,7 @@ impl Format for Q5K {
                 s.right::<3>(high, 16),
             ];
             let w = each!(8, J => s.or(low[J], high[J]));
-            add_by_256::<S, false, T>(s, w, eight_scales(s, p), x, sums)
+            to.by_256::<false>(s, w, eight_scales(s, p))
         }
     }
 }
@@ -273,6 +277,7 @@ impl Format for Q5K {
 pub(in crate::kernels) struct Q6K;
 impl Format for Q6K {
     const TYPE: Quant = Quant::Q6K;
+    const BYTES: Bytes = Bytes { signed: false, largest: 63, part: 16, mins: false, offset: 32 };
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut [f32]) {
         let (low, high, scales, d) = (&block[..128], &block[128..192], &block[192..208], f16_at(block, 208));
@@ -287,7 +292,7 @@ impl Format for Q6K {
         }
     }
     #[inline(always)]
-    unsafe fn add_products<S: Ints, const T: usize>(s: S, p: *const u8, x: Tokens, sums: &mut [S::F; T]) {
+    unsafe fn read<S: Ints>(s: S, p: *const u8, to: &mut impl Sink<S>) {
         // SAFETY: the caller's word.
         unsafe {
             let [a, b, c, d] = each!(4, J => s.load(p.add(32 * J)));
@@ -303,7 +308,7 @@ impl Format for Q6K {
                 s.or(s.right::<4>(d, 15), s.right::<2>(f, 48)),
             ];
             let (scales, d) = (s.widen_split([load_u64(p.add(192)), load_u64(p.add(200))]), s.load_half(p.add(208)));
-            add_by_256::<S, false, T>(s, w, Scales { d, scales, e: d * 32.0, mins: Some(scales) }, x, sums)
+            to.by_256::<false>(s, w, Scales { d, scales, e: d * 32.0, mins: Some(scales) })
         }
     }
 }
@@ -311,6 +316,7 @@ impl Format for Q6K {
 pub(in crate::kernels) struct Iq4Xs;
 impl Format for Iq4Xs {
     const TYPE: Quant = Quant::Iq4Xs;
+    const BYTES: Bytes = Bytes { signed: true, largest: 127, part: 32, mins: false, offset: 0 };
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut [f32]) {
         let (d, high, low, qs) = (f16_at(block, 0), u16::from_le_bytes([block[2], block[3]]), &block[4..8], &block[8..]);
@@ -325,13 +331,13 @@ impl Format for Iq4Xs {
         }
     }
     #[inline(always)]
-    unsafe fn add_products<S: Ints, const T: usize>(s: S, p: *const u8, x: Tokens, sums: &mut [S::F; T]) {
+    unsafe fn read<S: Ints>(s: S, p: *const u8, to: &mut impl Sink<S>) {
         // SAFETY: the caller's word.
         unsafe {
             let w = each!(8, J => s.lookup(&IQ4, s.load_nibbles(p.add(8 + 16 * J))));
             let high = u16::from_le(p.add(2).cast::<u16>().read_unaligned());
             let scales = s.sub_w(s.widen_twice(iq4_scales(high, load_u32(p.add(4)))), s.splat_w(32));
-            add_by_256::<S, true, T>(s, w, Scales { d: s.load_half(p), scales, e: 0.0, mins: None }, x, sums)
+            to.by_256::<true>(s, w, Scales { d: s.load_half(p), scales, e: 0.0, mins: None })
         }
     }
 }
@@ -359,13 +365,14 @@ fn ternary_digits<Y>(block: &[u8], mut out: impl Iterator<Item = Y>, put: impl F
 pub(in crate::kernels) struct Tq1_0;
 impl Format for Tq1_0 {
     const TYPE: Quant = Quant::Tq1_0;
+    const BYTES: Bytes = Bytes { signed: false, largest: 3, part: 32, mins: true, offset: 0 };
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut [f32]) {
         let d = f16_at(block, 52);
         ternary_digits(block, out.iter_mut(), |y, q| *y = d * (f32::from(q) - 1.0));
     }
     #[inline(always)]
-    unsafe fn add_products<S: Ints, const T: usize>(s: S, p: *const u8, x: Tokens, sums: &mut [S::F; T]) {
+    unsafe fn read<S: Ints>(s: S, p: *const u8, to: &mut impl Sink<S>) {
         // SAFETY: the caller's word.
         unsafe {
             let bytes = p.cast::<[u8; 52]>().read_unaligned();
@@ -373,7 +380,7 @@ impl Format for Tq1_0 {
             ternary_digits(&bytes, digits.iter_mut(), |y, q| *y = q);
             let w = each!(8, J => s.load(digits.as_ptr().add(32 * J)));
             let (d, one) = (s.load_half(p.add(52)), s.splat_w(1));
-            add_by_256::<S, false, T>(s, w, Scales { d, scales: one, e: d, mins: Some(one) }, x, sums)
+            to.by_256::<false>(s, w, Scales { d, scales: one, e: d, mins: Some(one) })
         }
     }
 }
@@ -381,6 +388,7 @@ impl Format for Tq1_0 {
 pub(in crate::kernels) struct Tq2_0;
 impl Format for Tq2_0 {
     const TYPE: Quant = Quant::Tq2_0;
+    const BYTES: Bytes = Bytes { signed: false, largest: 3, part: 32, mins: true, offset: 0 };
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut [f32]) {
         let d = f16_at(block, 64);
@@ -391,11 +399,11 @@ impl Format for Tq2_0 {
         }
     }
     #[inline(always)]
-    unsafe fn add_products<S: Ints, const T: usize>(s: S, p: *const u8, x: Tokens, sums: &mut [S::F; T]) {
+    unsafe fn read<S: Ints>(s: S, p: *const u8, to: &mut impl Sink<S>) {
         // SAFETY: the caller's word.
         unsafe {
             let (d, one) = (s.load_half(p.add(64)), s.splat_w(1));
-            add_by_256::<S, false, T>(s, two_bits(s, p), Scales { d, scales: one, e: d, mins: Some(one) }, x, sums)
+            to.by_256::<false>(s, two_bits(s, p), Scales { d, scales: one, e: d, mins: Some(one) })
         }
     }
 }

@@ -14,8 +14,7 @@
 
 use super::activations::split;
 use super::ints::Ints;
-use super::product::{Tokens, add_by_32, add_by_64};
-use super::{Format, f16_at};
+use super::{Bytes, Format, Sink, f16_at};
 use crate::format::Quant;
 
 /// The values of IQ4_NL and IQ4_XS.
@@ -84,17 +83,18 @@ pub(super) fn half_power(e: u8) -> f32 {
 pub(in crate::kernels) struct Q4_0;
 impl Format for Q4_0 {
     const TYPE: Quant = Quant::Q4_0;
+    const BYTES: Bytes = Bytes { signed: false, largest: 15, part: 32, mins: true, offset: 0 };
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut [f32]) {
         let d = f16_at(block, 0);
         nibbles(&block[2..], out, |q| d * (f32::from(q) - 8.0));
     }
     #[inline(always)]
-    unsafe fn add_products<S: Ints, const T: usize>(s: S, p: *const u8, x: Tokens, sums: &mut [S::F; T]) {
+    unsafe fn read<S: Ints>(s: S, p: *const u8, to: &mut impl Sink<S>) {
         // SAFETY: the caller's word.
         unsafe {
             let (w, d) = (nibble_pairs(s, p.add(2), 18), s.load_halves(p, 18));
-            add_by_64::<S, false, T>(s, w, d, Some(s.mul(d, s.splat_f(-8.0))), x, sums)
+            to.by_64::<false>(s, w, d, Some(s.mul(d, s.splat_f(-8.0))))
         }
     }
 }
@@ -102,17 +102,18 @@ impl Format for Q4_0 {
 pub(in crate::kernels) struct Q4_1;
 impl Format for Q4_1 {
     const TYPE: Quant = Quant::Q4_1;
+    const BYTES: Bytes = Bytes { signed: false, largest: 15, part: 32, mins: true, offset: 0 };
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut [f32]) {
         let (d, m) = (f16_at(block, 0), f16_at(block, 2));
         nibbles(&block[4..], out, |q| d * f32::from(q) + m);
     }
     #[inline(always)]
-    unsafe fn add_products<S: Ints, const T: usize>(s: S, p: *const u8, x: Tokens, sums: &mut [S::F; T]) {
+    unsafe fn read<S: Ints>(s: S, p: *const u8, to: &mut impl Sink<S>) {
         // SAFETY: the caller's word.
         unsafe {
             let (w, d, m) = (nibble_pairs(s, p.add(4), 20), s.load_halves(p, 20), s.load_halves(p.add(2), 20));
-            add_by_64::<S, false, T>(s, w, d, Some(m), x, sums)
+            to.by_64::<false>(s, w, d, Some(m))
         }
     }
 }
@@ -120,17 +121,18 @@ impl Format for Q4_1 {
 pub(in crate::kernels) struct Q5_0;
 impl Format for Q5_0 {
     const TYPE: Quant = Quant::Q5_0;
+    const BYTES: Bytes = Bytes { signed: false, largest: 31, part: 32, mins: true, offset: 0 };
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut [f32]) {
         let d = f16_at(block, 0);
         five_bits(&block[2..6], &block[6..], out, |q| d * (f32::from(q) - 16.0));
     }
     #[inline(always)]
-    unsafe fn add_products<S: Ints, const T: usize>(s: S, p: *const u8, x: Tokens, sums: &mut [S::F; T]) {
+    unsafe fn read<S: Ints>(s: S, p: *const u8, to: &mut impl Sink<S>) {
         // SAFETY: the caller's word.
         unsafe {
             let (w, d) = (five_bit_pairs(s, p.add(6), p.add(2), 22), s.load_halves(p, 22));
-            add_by_64::<S, false, T>(s, w, d, Some(s.mul(d, s.splat_f(-16.0))), x, sums)
+            to.by_64::<false>(s, w, d, Some(s.mul(d, s.splat_f(-16.0))))
         }
     }
 }
@@ -138,17 +140,18 @@ impl Format for Q5_0 {
 pub(in crate::kernels) struct Q5_1;
 impl Format for Q5_1 {
     const TYPE: Quant = Quant::Q5_1;
+    const BYTES: Bytes = Bytes { signed: false, largest: 31, part: 32, mins: true, offset: 0 };
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut [f32]) {
         let (d, m) = (f16_at(block, 0), f16_at(block, 2));
         five_bits(&block[4..8], &block[8..], out, |q| d * f32::from(q) + m);
     }
     #[inline(always)]
-    unsafe fn add_products<S: Ints, const T: usize>(s: S, p: *const u8, x: Tokens, sums: &mut [S::F; T]) {
+    unsafe fn read<S: Ints>(s: S, p: *const u8, to: &mut impl Sink<S>) {
         // SAFETY: the caller's word.
         unsafe {
             let w = five_bit_pairs(s, p.add(8), p.add(4), 24);
-            add_by_64::<S, false, T>(s, w, s.load_halves(p, 24), Some(s.load_halves(p.add(2), 24)), x, sums)
+            to.by_64::<false>(s, w, s.load_halves(p, 24), Some(s.load_halves(p.add(2), 24)))
         }
     }
 }
@@ -156,6 +159,7 @@ impl Format for Q5_1 {
 pub(in crate::kernels) struct Q8_0;
 impl Format for Q8_0 {
     const TYPE: Quant = Quant::Q8_0;
+    const BYTES: Bytes = Bytes { signed: true, largest: 128, part: 32, mins: false, offset: 0 };
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut [f32]) {
         let d = f16_at(block, 0);
@@ -164,11 +168,11 @@ impl Format for Q8_0 {
         }
     }
     #[inline(always)]
-    unsafe fn add_products<S: Ints, const T: usize>(s: S, p: *const u8, x: Tokens, sums: &mut [S::F; T]) {
+    unsafe fn read<S: Ints>(s: S, p: *const u8, to: &mut impl Sink<S>) {
         // SAFETY: the caller's word.
         unsafe {
             let w = each!(8, J => s.load(p.add(34 * J + 2)));
-            add_by_32(s, w, s.load_halves(p, 34), x, sums)
+            to.by_32(s, w, s.load_halves(p, 34))
         }
     }
 }
@@ -176,18 +180,19 @@ impl Format for Q8_0 {
 pub(in crate::kernels) struct Iq4Nl;
 impl Format for Iq4Nl {
     const TYPE: Quant = Quant::Iq4Nl;
+    const BYTES: Bytes = Bytes { signed: true, largest: 127, part: 32, mins: false, offset: 0 };
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut [f32]) {
         let d = f16_at(block, 0);
         nibbles(&block[2..], out, |q| d * f32::from(IQ4[usize::from(q)]));
     }
     #[inline(always)]
-    unsafe fn add_products<S: Ints, const T: usize>(s: S, p: *const u8, x: Tokens, sums: &mut [S::F; T]) {
+    unsafe fn read<S: Ints>(s: S, p: *const u8, to: &mut impl Sink<S>) {
         // SAFETY: the caller's word.
         unsafe {
             let w = nibble_pairs(s, p.add(2), 18);
             let w = each!(4, J => [s.lookup(&IQ4, w[J][0]), s.lookup(&IQ4, w[J][1])]);
-            add_by_64::<S, true, T>(s, w, s.load_halves(p, 18), None, x, sums)
+            to.by_64::<true>(s, w, s.load_halves(p, 18), None)
         }
     }
 }
@@ -195,13 +200,14 @@ impl Format for Iq4Nl {
 pub(in crate::kernels) struct Mxfp4;
 impl Format for Mxfp4 {
     const TYPE: Quant = Quant::Mxfp4;
+    const BYTES: Bytes = Bytes { signed: true, largest: 12, part: 32, mins: false, offset: 0 };
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut [f32]) {
         let d = half_power(block[0]);
         nibbles(&block[1..], out, |q| d * f32::from(MXFP4[usize::from(q)]));
     }
     #[inline(always)]
-    unsafe fn add_products<S: Ints, const T: usize>(s: S, p: *const u8, x: Tokens, sums: &mut [S::F; T]) {
+    unsafe fn read<S: Ints>(s: S, p: *const u8, to: &mut impl Sink<S>) {
         // SAFETY: the caller's word.
         unsafe {
             let w = nibble_pairs(s, p.add(1), 17);
@@ -210,7 +216,7 @@ impl Format for Mxfp4 {
             for j in 0..8 {
                 d[split(j)] = half_power(*p.add(17 * j));
             }
-            add_by_64::<S, true, T>(s, w, s.load_f(d.as_ptr()), None, x, sums)
+            to.by_64::<true>(s, w, s.load_f(d.as_ptr()), None)
         }
     }
 }

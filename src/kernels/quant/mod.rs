@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `by_32`, `by_256` | the types: what is in a block, to f32, and to what the products take |
 //! | `activations` | activations in 8 bits |
-//! | `product` | the product of the two: one body for all types and instruction sets |
+//! | `product` | the product of the two for few tokens: one body for all types and instruction sets |
+//! | `many` | the same for many tokens |
 //! | `ints` | vectors of small integers of each instruction set |
 //! | `pack` | from f32 to blocks, while loading or to a file |
 
@@ -29,6 +30,7 @@ pub(super) mod activations;
 mod by_256;
 mod by_32;
 pub(super) mod ints;
+pub(super) mod many;
 pub(super) mod pack;
 pub(super) mod product;
 #[cfg(test)]
@@ -40,7 +42,7 @@ use crate::threads::ColumnsMut;
 use activations::{Activations, BLOCK};
 use half::f16;
 use ints::Ints;
-use product::Tokens;
+use product::Scales;
 
 /// A thing for each quantised type.
 #[derive(Clone, Copy)]
@@ -58,15 +60,54 @@ pub(super) trait Format: 'static {
     /// One block as f32, each operation rounded as the `gguf` package does it: the truth about the layout.
     fn unpack(block: &[u8], out: &mut [f32]);
 
-    /// Adds to each token's lanes of sums the products with 256 elements of a row, as `product` says.
+    /// What its blocks are as bytes.
+    const BYTES: Bytes;
+
+    /// 256 elements of a row, to be multiplied.
     ///
     /// # Safety
-    /// Blocks of 256 elements lie at `p`; there are activations for `x.n` tokens, no more than T.
-    unsafe fn add_products<S: Ints, const T: usize>(s: S, p: *const u8, x: Tokens, sums: &mut [S::F; T]);
+    /// Blocks of 256 elements lie at `p`.
+    unsafe fn read<S: Ints>(s: S, p: *const u8, to: &mut impl Sink<S>);
+}
+
+/// The integers of a type, as [`Format::read`] gives them.
+#[derive(Clone, Copy)]
+pub(super) struct Bytes {
+    /// Whether they are signed; if not, they are below 64.
+    signed: bool,
+    /// The largest magnitude.
+    largest: u8,
+    /// Elements that share a scale.
+    part: usize,
+    /// Whether parts have a minimum, which is added to all elements.
+    mins: bool,
+    /// What is subtracted from every integer instead; or 0.
+    offset: u8,
+}
+
+impl Bytes {
+    /// How many sums of two products with activations fit into 16 bits, less the offset where there is one.
+    const fn fits(self) -> usize {
+        let largest = if self.offset > 0 { many::OFFSET as usize } else { self.largest as usize };
+        i16::MAX as usize / (2 * 127 * largest)
+    }
+}
+
+/// Where 256 elements of a row go: in one of three ways, by what scales them.
+pub(super) trait Sink<S: Ints> {
+    /// Weights `d·(scales[s]·w) − e·mins[s]`, in order.
+    fn by_256<const SIGNED: bool>(&mut self, s: S, w: [S::B; 8], by: Scales<S>);
+    /// Weights `d[j]·w + m[j]`, j being the number of the 32 that an element is of (those at even places come first). `w` has of each two
+    /// 32s the first 16 elements of both, then the last 16 of both. Bytes are signed, or below 64.
+    fn by_64<const SIGNED: bool>(&mut self, s: S, w: [[S::B; 2]; 4], d: S::F, m: Option<S::F>);
+    /// Signed weights `d[j]·w`, in order; `d` as above.
+    fn by_32(&mut self, s: S, w: [S::B; 8], d: S::F);
 }
 
 /// A product kernel. To call it: the CPU has its features, and the product has passed [`Product::check`].
 pub(super) type Matmul = unsafe fn(&Product<'_>, &mut ColumnsMut<'_>);
+/// The same for many tokens, with scratch of [`many::scratch_len`].
+pub(super) type MatmulMany = unsafe fn(&Product<'_>, &mut [f32], &mut ColumnsMut<'_>);
 /// From f32 to 8 bits. To call it: the CPU has its features.
 pub(super) type Quantise = unsafe fn(&[f32], &mut [Activations]);
 
@@ -78,7 +119,7 @@ pub(super) struct Product<'a> {
     pub n_in: usize,
     /// The first output computed.
     pub first: usize,
-    /// `[out.rows(), n_in.div_ceil(BLOCK)]`
+    /// `[out.rows(), n_in.div_ceil(BLOCK)]`; for many tokens `[n_in.div_ceil(BLOCK), out.rows()]`.
     pub x: &'a [Activations],
 }
 
@@ -143,6 +184,14 @@ pub(super) mod formats {
 pub(super) const UNPACK: Quants<Unpack> = for_each_format!(unpack);
 /// Plain Rust.
 pub(super) const PRODUCTS: Quants<Matmul> = for_each_format!(plain);
+
+/// Plain Rust.
+pub(super) const PRODUCTS_MANY: Quants<MatmulMany> = for_each_format!(plain_many);
+
+unsafe fn plain_many<F: Format>(p: &Product<'_>, scratch: &mut [f32], out: &mut ColumnsMut<'_>) {
+    // SAFETY: passed on.
+    unsafe { many::matmul::<_, F>(ints::plain::Plain, p, scratch, out) }
+}
 
 unsafe fn plain<F: Format>(p: &Product<'_>, out: &mut ColumnsMut<'_>) {
     // SAFETY: passed on.

@@ -14,7 +14,7 @@
 
 use super::activations::{Activations, BLOCK};
 use super::ints::Ints;
-use super::{Format, Product};
+use super::{Format, Product, Sink};
 use crate::format::DType;
 use crate::threads::ColumnsMut;
 
@@ -25,11 +25,11 @@ const AHEAD: usize = 512;
 /// Tokens that unpacked weights serve.
 const TOKENS: usize = 16;
 /// Bytes of 256 elements of any type, at most.
-const MAX_BYTES: usize = 8 * 34;
+pub(super) const MAX_BYTES: usize = 8 * 34;
 
 /// Where the activations of one block are: those of the next token `stride` further on.
 #[derive(Clone, Copy)]
-pub(in crate::kernels) struct Tokens {
+struct Tokens {
     x: *const Activations,
     stride: usize,
     n: usize,
@@ -48,6 +48,30 @@ pub(in crate::kernels) unsafe fn matmul<S: Ints, F: Format>(s: S, p: &Product<'_
                 n => sweep::<S, F, ROWS, TOKENS>(s, p, out, t, n),
             }
         }
+    }
+}
+
+/// Each token's lanes of sums, for the activations that the weights meet: for no more than T tokens, which are there.
+struct Sums<'a, S: Ints, const T: usize> {
+    x: Tokens,
+    sums: &'a mut [S::F; T],
+}
+
+impl<S: Ints, const T: usize> Sink<S> for Sums<'_, S, T> {
+    #[inline(always)]
+    fn by_256<const SIGNED: bool>(&mut self, s: S, w: [S::B; 8], by: Scales<S>) {
+        // SAFETY: `tile` saw to what the type says.
+        unsafe { add_by_256::<S, SIGNED, T>(s, w, by, self.x, self.sums) }
+    }
+    #[inline(always)]
+    fn by_64<const SIGNED: bool>(&mut self, s: S, w: [[S::B; 2]; 4], d: S::F, m: Option<S::F>) {
+        // SAFETY: `tile` saw to what the type says.
+        unsafe { add_by_64::<S, SIGNED, T>(s, w, d, m, self.x, self.sums) }
+    }
+    #[inline(always)]
+    fn by_32(&mut self, s: S, w: [S::B; 8], d: S::F) {
+        // SAFETY: `tile` saw to what the type says.
+        unsafe { add_by_32(s, w, d, self.x, self.sums) }
     }
 }
 
@@ -108,7 +132,7 @@ unsafe fn tile<S: Ints, F: Format, const R: usize, const T: usize>(
                     s.prefetch(w.wrapping_add(line + AHEAD));
                     line += 64;
                 }
-                F::add_products(s, w, tokens, &mut sums[r]);
+                F::read(s, w, &mut Sums { x: tokens, sums: &mut sums[r] });
             }
         }
         if rest > 0 {
@@ -117,7 +141,7 @@ unsafe fn tile<S: Ints, F: Format, const R: usize, const T: usize>(
             for (w, sums) in w.iter().zip(&mut sums) {
                 let mut filled = [0; MAX_BYTES];
                 std::ptr::copy_nonoverlapping(w.add(whole * group_bytes), filled.as_mut_ptr(), rest);
-                F::add_products(s, filled.as_ptr(), tokens, sums);
+                F::read(s, filled.as_ptr(), &mut Sums { x: tokens, sums });
             }
         }
         for (r, sums) in rows.iter().zip(sums) {
@@ -136,7 +160,7 @@ unsafe fn tile<S: Ints, F: Format, const R: usize, const T: usize>(
 /// # Safety
 /// There are activations for `x.n` tokens, no more than T.
 #[inline(always)]
-pub(super) unsafe fn add_by_32<S: Ints, const T: usize>(s: S, w: [S::B; 8], d: S::F, x: Tokens, sums: &mut [S::F; T]) {
+unsafe fn add_by_32<S: Ints, const T: usize>(s: S, w: [S::B; 8], d: S::F, x: Tokens, sums: &mut [S::F; T]) {
     let magnitude = each!(8, J => s.magnitude(w[J]));
     for t in 0..x.n.min(T) {
         let sum = &mut sums[t];
@@ -163,7 +187,7 @@ pub(super) unsafe fn add_by_32<S: Ints, const T: usize>(s: S, w: [S::B; 8], d: S
 /// # Safety
 /// There are activations for `x.n` tokens, no more than T; bytes of `w` are signed, or below 64.
 #[inline(always)]
-pub(super) unsafe fn add_by_64<S: Ints, const SIGNED: bool, const T: usize>(
+unsafe fn add_by_64<S: Ints, const SIGNED: bool, const T: usize>(
     s: S,
     w: [[S::B; 2]; 4],
     d: S::F,
@@ -200,7 +224,7 @@ pub(super) unsafe fn add_by_64<S: Ints, const SIGNED: bool, const T: usize>(
 /// What scales the 16 parts of 256 weights, each of 16: element `d·scales[s]·w − e·mins[s]`, s being the number of the part.
 /// `scales` and `mins` have parts at even places in their first half, those at odd ones in the second.
 #[derive(Clone, Copy)]
-pub(super) struct Scales<S: Ints> {
+pub(in crate::kernels) struct Scales<S: Ints> {
     pub d: f32,
     pub scales: S::W,
     pub e: f32,
@@ -216,7 +240,7 @@ pub(super) struct Scales<S: Ints> {
 /// # Safety
 /// As for [`add_by_32`].
 #[inline(always)]
-pub(super) unsafe fn add_by_256<S: Ints, const SIGNED: bool, const T: usize>(
+unsafe fn add_by_256<S: Ints, const SIGNED: bool, const T: usize>(
     s: S,
     w: [S::B; 8],
     by: Scales<S>,

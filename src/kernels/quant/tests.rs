@@ -106,6 +106,15 @@ fn offset(quant: Quant, block: &[u8]) -> f64 {
     }
 }
 
+/// The product for few tokens or for many.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum By {
+    Few,
+    Many,
+}
+
+const BOTH: [By; 2] = [By::Few, By::Many];
+
 struct Case {
     quant: Quant,
     n_out: usize,
@@ -139,10 +148,25 @@ impl Case {
         kernels.quantise(&self.x, self.n_in, &mut x);
         x
     }
-    fn run(&self, kernels: &Kernels) -> Vec<f32> {
+    /// The outputs from `first` on that fill `y: [m, n]`.
+    fn run_part(&self, kernels: &Kernels, by: By, first: usize, y: &mut [f32]) {
+        let n = y.len() / self.m;
+        let mut y = ColumnsMut::whole(y, self.m, n);
+        match by {
+            By::Few => kernels.matmul_quantised(self.matrix(), first, &self.activations(kernels), &mut y),
+            By::Many => {
+                let mut x = vec![Activations::ZERO; self.m * self.n_in.div_ceil(BLOCK)];
+                for (block, x) in x.chunks_exact_mut(self.m).enumerate() {
+                    kernels.quantise_column(&self.x, self.n_in, block, x);
+                }
+                let mut scratch = vec![f32::NAN; Kernels::scratch_len(n, self.m)];
+                kernels.matmul_quantised_many(self.matrix(), first, &x, &mut scratch, &mut y);
+            }
+        }
+    }
+    fn run(&self, kernels: &Kernels, by: By) -> Vec<f32> {
         let mut y = vec![f32::NAN; self.m * self.n_out];
-        let x = self.activations(kernels);
-        kernels.matmul_quantised(self.matrix(), 0, &x, &mut ColumnsMut::whole(&mut y, self.m, self.n_out));
+        self.run_part(kernels, by, 0, &mut y);
         y
     }
     fn name(&self) -> String {
@@ -153,16 +177,23 @@ impl Case {
     ///
     /// A weight is a − b, so |a| + |b| ≤ |w| + 2|b|. On its way to the output a product a·x or b·x is rounded at most once in
     /// `unpack`'s scale, twice there after, thrice in the scales here, twice where the sum of its integers becomes f32 and is
-    /// scaled, and in each sum it is part of: at most nine a group of 256, and three of lanes. All errors together are at most
-    /// n·u/(1 − n·u) of the sum of magnitudes for n roundings.
+    /// scaled, and in each sum it is part of. For few tokens these are at most nine a group of 256, and three of lanes; for many, two a
+    /// part, of which a group has at most 16. All errors together are at most n·u/(1 − n·u) of the sum of magnitudes for n roundings.
     fn check(&self, name: &str, kernels: &Kernels) {
-        let (y, x) = (self.run(kernels), self.activations(kernels));
+        BOTH.iter().for_each(|by| self.check_by(name, kernels, *by));
+    }
+    fn check_by(&self, name: &str, kernels: &Kernels, by: By) {
+        let (y, x) = (self.run(kernels, by), self.activations(kernels));
         let dtype = DType::Quant(self.quant);
         let (blocks, block) = (&self.bytes[self.start..], dtype.block_elements());
         let mut w = vec![0.0; self.n_out * self.n_in];
         table::of(Isa::Scalar).unpack(dtype, blocks, 0, &mut w);
         let groups = self.n_in.div_ceil(BLOCK);
-        let n = (9 * groups + 11) as f64 * U;
+        let sums = match by {
+            By::Few => 9 * groups + 3,
+            By::Many => 32 * groups,
+        };
+        let n = (sums + 8) as f64 * U;
         for (t, c) in (0..self.m).flat_map(|t| (0..self.n_out).map(move |c| (t, c))) {
             let (mut sum, mut magnitude) = (0.0, 0.0);
             for k in 0..self.n_in {
@@ -175,7 +206,7 @@ impl Case {
                 magnitude += (f64::from(w[at]).abs() + 2.0 * b) * x.abs();
             }
             let (y, bound) = (f64::from(y[t * self.n_out + c]), n / (1.0 - n) * magnitude);
-            assert!((y - sum).abs() <= bound, "{name}, {}: [{t}, {c}] is {y}, not {sum} ± {bound}", self.name());
+            assert!((y - sum).abs() <= bound, "{name}, {by:?}, {}: [{t}, {c}] is {y}, not {sum} ± {bound}", self.name());
         }
     }
 }
@@ -203,17 +234,17 @@ fn products_of_every_length() {
 
 #[test]
 fn the_same_bits_on_every_instruction_set_and_for_any_number_of_tokens() {
-    for quant in Quant::ALL {
+    for (quant, by) in Quant::ALL.into_iter().flat_map(|quant| BOTH.map(|by| (quant, by))) {
         for (n_out, m) in [(1, 1), (7, 2), (8, 3), (17, 4), (9, 15), (4, 16), (5, 17), (3, 33), (65, 1), (130, 1)] {
             let case = Case::new(quant, n_out, lengths(quant)[3], m);
             let want: Vec<u32> = (0..m)
                 .flat_map(|t| {
                     let x = case.x[t * case.n_in..][..case.n_in].to_vec();
-                    bits(&Case::of(quant, n_out, case.n_in, 1, &case.bytes[case.start..], x).run(table::of(Isa::Scalar)))
+                    bits(&Case::of(quant, n_out, case.n_in, 1, &case.bytes[case.start..], x).run(table::of(Isa::Scalar), by))
                 })
                 .collect();
             for (name, kernels) in tables() {
-                assert_eq!(bits(&case.run(kernels)), want, "{name}, {}", case.name());
+                assert_eq!(bits(&case.run(kernels, by)), want, "{name}, {by:?}, {}", case.name());
             }
         }
     }
@@ -222,15 +253,15 @@ fn the_same_bits_on_every_instruction_set_and_for_any_number_of_tokens() {
 #[test]
 fn any_part_of_the_outputs() {
     for (name, kernels) in tables() {
-        for quant in Quant::ALL {
+        for (quant, by) in Quant::ALL.into_iter().flat_map(|quant| BOTH.map(|by| (quant, by))) {
             let case = Case::new(quant, 37, 256, 3);
-            let (whole, x) = (case.run(kernels), case.activations(kernels));
+            let whole = case.run(kernels, by);
             for (first, n) in [(0, 1), (5, 9), (36, 1), (1, 36), (20, 0)] {
                 let mut part = vec![f32::NAN; 3 * n];
-                kernels.matmul_quantised(case.matrix(), first, &x, &mut ColumnsMut::whole(&mut part, 3, n));
+                case.run_part(kernels, by, first, &mut part);
                 for t in 0..3 {
                     let want = &whole[t * 37 + first..][..n];
-                    assert_eq!(bits(&part[t * n..][..n]), bits(want), "{name}, {}: {first}, {n}", case.name());
+                    assert_eq!(bits(&part[t * n..][..n]), bits(want), "{name}, {by:?}, {}: {first}, {n}", case.name());
                 }
             }
         }
@@ -267,13 +298,18 @@ fn scales_and_activations_that_are_no_numbers() {
             let mut random = Random(5);
             for byte in [0x7c, 0x7e, 0xfc, 0xff] {
                 let blocks = vec![byte; DType::Quant(quant).bytes(256).unwrap()];
-                Case::of(quant, 1, 256, 1, &blocks, random.vec(256)).run(kernels);
+                let case = Case::of(quant, 1, 256, 1, &blocks, random.vec(256));
+                BOTH.iter().for_each(|by| drop(case.run(kernels, *by)));
             }
             for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
                 let mut case = Case::new(quant, 3, 512, 2);
                 case.x[512 + 300] = bad;
-                let y = case.run(kernels);
-                assert!(y[..3].iter().all(|y| y.is_finite()) && y[3..].iter().all(|y| y.is_nan()), "{name}, {quant:?}: {y:?}");
+                for by in BOTH {
+                    let y = case.run(kernels, by);
+                    let (first, second) = y.split_at(3);
+                    assert!(first.iter().all(|y| y.is_finite()), "{name}, {by:?}, {quant:?}: {y:?}");
+                    assert!(second.iter().all(|y| y.is_nan()), "{name}, {by:?}, {quant:?}: {y:?}");
+                }
             }
         }
     }

@@ -86,6 +86,7 @@ macro_rules! ints {
                     let split = _mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15);
                     _mm256_cvtepi8_epi16(_mm_shuffle_epi8(bytes, split))
                 }
+                fn add_w(a: __m256i, b: __m256i) -> __m256i { _mm256_add_epi16(a, b) }
                 fn sub_w(a: __m256i, b: __m256i) -> __m256i { _mm256_sub_epi16(a, b) }
                 fn mul_w(a: __m256i, b: __m256i) -> __m256i { _mm256_mullo_epi16(a, b) }
                 fn spread<const J: usize>(a: __m256i) -> __m256i {
@@ -115,6 +116,31 @@ macro_rules! ints {
             unsafe fn load(self, p: *const u8) -> __m256i {
                 // SAFETY: features by `self`, memory by the caller.
                 unsafe { _mm256_loadu_si256(p.cast()) }
+            }
+            #[inline(always)]
+            unsafe fn store(self, p: *mut u8, a: __m256i) {
+                // SAFETY: features by `self`, memory by the caller.
+                unsafe { _mm256_storeu_si256(p.cast(), a) }
+            }
+            #[inline(always)]
+            unsafe fn splat_quad(self, p: *const u8) -> __m256i {
+                // SAFETY: features by `self`, memory by the caller.
+                unsafe { _mm256_set1_epi32(p.cast::<i32>().read_unaligned()) }
+            }
+            #[inline(always)]
+            unsafe fn splat_pair(self, p: *const i16) -> __m256i {
+                // SAFETY: features by `self`, memory by the caller.
+                unsafe { _mm256_set1_epi32(p.cast::<i32>().read_unaligned()) }
+            }
+            #[inline(always)]
+            unsafe fn store_w(self, p: *mut i16, a: __m256i) {
+                // SAFETY: features by `self`, memory by the caller.
+                unsafe { _mm256_storeu_si256(p.cast(), a) }
+            }
+            #[inline(always)]
+            unsafe fn store_f(self, p: *mut f32, a: __m256) {
+                // SAFETY: features by `self`, memory by the caller.
+                unsafe { _mm256_storeu_ps(p, a) }
             }
             #[inline(always)]
             unsafe fn load_nibbles(self, p: *const u8) -> __m256i {

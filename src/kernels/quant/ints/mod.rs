@@ -22,6 +22,13 @@ pub(in crate::kernels) trait Ints: Copy {
     /// # Safety
     /// 32 bytes lie at `p`.
     unsafe fn load(self, p: *const u8) -> Self::B;
+    /// # Safety
+    /// There is room for 32 bytes at `p`.
+    unsafe fn store(self, p: *mut u8, a: Self::B);
+    /// 4 bytes, again and again.
+    /// # Safety
+    /// 4 bytes lie at `p`.
+    unsafe fn splat_quad(self, p: *const u8) -> Self::B;
     /// 16 bytes into each half.
     /// # Safety
     /// 16 bytes lie at `p` and at `q`.
@@ -57,6 +64,15 @@ pub(in crate::kernels) trait Ints: Copy {
     fn add_signed_quads(self, sum: Self::I, w: Self::B, magnitude: Self::B, x: Self::B) -> Self::I;
 
     fn splat_w(self, x: i16) -> Self::W;
+    /// 2 i16, again and again.
+    /// # Safety
+    /// 2 i16 lie at `p`.
+    unsafe fn splat_pair(self, p: *const i16) -> Self::W;
+    /// # Safety
+    /// There is room for 16 i16 at `p`.
+    unsafe fn store_w(self, p: *mut i16, a: Self::W);
+    /// Modulo 2^16.
+    fn add_w(self, a: Self::W, b: Self::W) -> Self::W;
     /// # Safety
     /// 16 i16 lie at `p`.
     unsafe fn load_w(self, p: *const i16) -> Self::W;
@@ -83,6 +99,9 @@ pub(in crate::kernels) trait Ints: Copy {
     /// # Safety
     /// 8 f32 lie at `p`.
     unsafe fn load_f(self, p: *const f32) -> Self::F;
+    /// # Safety
+    /// There is room for 8 f32 at `p`.
+    unsafe fn store_f(self, p: *mut f32, a: Self::F);
     /// A binary16 number.
     /// # Safety
     /// 2 bytes lie at `p`.

@@ -120,6 +120,7 @@ impl Ints for Neon {
             let (even, odd) = (vuzp1q_s8(bytes, bytes), vuzp2q_s8(bytes, bytes));
             int16x8x2_t(vmovl_s8(vget_low_s8(even)), vmovl_s8(vget_low_s8(odd)))
         }
+        fn add_w(a: W, b: W) -> W { halves!(int16x8x2_t, a, b => vaddq_s16(a, b)) }
         fn sub_w(a: W, b: W) -> W { halves!(int16x8x2_t, a, b => vsubq_s16(a, b)) }
         fn mul_w(a: W, b: W) -> W { halves!(int16x8x2_t, a, b => vmulq_s16(a, b)) }
         fn spread<const J: usize>(a: W) -> W {
@@ -160,6 +161,42 @@ impl Ints for Neon {
     unsafe fn load(self, p: *const u8) -> B {
         // SAFETY: features by `self`, memory by the caller.
         unsafe { uint8x16x2_t(vld1q_u8(p), vld1q_u8(p.add(16))) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut u8, a: B) {
+        // SAFETY: features by `self`, memory by the caller.
+        unsafe {
+            vst1q_u8(p, a.0);
+            vst1q_u8(p.add(16), a.1);
+        }
+    }
+    #[inline(always)]
+    unsafe fn splat_quad(self, p: *const u8) -> B {
+        // SAFETY: features by `self`, memory by the caller.
+        let quad = unsafe { vreinterpretq_u8_u32(vdupq_n_u32(p.cast::<u32>().read_unaligned())) };
+        uint8x16x2_t(quad, quad)
+    }
+    #[inline(always)]
+    unsafe fn splat_pair(self, p: *const i16) -> W {
+        // SAFETY: features by `self`, memory by the caller.
+        let pair = unsafe { vreinterpretq_s16_u32(vdupq_n_u32(p.cast::<u32>().read_unaligned())) };
+        int16x8x2_t(pair, pair)
+    }
+    #[inline(always)]
+    unsafe fn store_w(self, p: *mut i16, a: W) {
+        // SAFETY: features by `self`, memory by the caller.
+        unsafe {
+            vst1q_s16(p, a.0);
+            vst1q_s16(p.add(8), a.1);
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_f(self, p: *mut f32, a: F) {
+        // SAFETY: features by `self`, memory by the caller.
+        unsafe {
+            vst1q_f32(p, a.0);
+            vst1q_f32(p.add(4), a.1);
+        }
     }
     #[inline(always)]
     unsafe fn load_two(self, p: *const u8, q: *const u8) -> B {

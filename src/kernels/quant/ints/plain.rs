@@ -38,6 +38,17 @@ impl Ints for Plain {
         unsafe { p.cast::<B>().read_unaligned() }
     }
     #[inline(always)]
+    unsafe fn store(self, p: *mut u8, a: B) {
+        // SAFETY: the caller's word.
+        unsafe { p.cast::<B>().write_unaligned(a) }
+    }
+    #[inline(always)]
+    unsafe fn splat_quad(self, p: *const u8) -> B {
+        // SAFETY: the caller's word.
+        let quad = unsafe { p.cast::<[u8; 4]>().read_unaligned() };
+        std::array::from_fn(|i| quad[i % 4])
+    }
+    #[inline(always)]
     unsafe fn load_nibbles(self, p: *const u8) -> B {
         // SAFETY: the caller's word.
         let bytes = unsafe { p.cast::<[u8; 16]>().read_unaligned() };
@@ -102,6 +113,21 @@ impl Ints for Plain {
         [x; 16]
     }
     #[inline(always)]
+    unsafe fn splat_pair(self, p: *const i16) -> W {
+        // SAFETY: the caller's word.
+        let pair = unsafe { p.cast::<[i16; 2]>().read_unaligned() };
+        std::array::from_fn(|i| pair[i % 2])
+    }
+    #[inline(always)]
+    unsafe fn store_w(self, p: *mut i16, a: W) {
+        // SAFETY: the caller's word.
+        unsafe { p.cast::<W>().write_unaligned(a) }
+    }
+    #[inline(always)]
+    fn add_w(self, a: W, b: W) -> W {
+        zip(a, b, i16::wrapping_add)
+    }
+    #[inline(always)]
     unsafe fn load_w(self, p: *const i16) -> W {
         // SAFETY: the caller's word.
         unsafe { p.cast::<W>().read_unaligned() }
@@ -158,6 +184,11 @@ impl Ints for Plain {
     unsafe fn load_f(self, p: *const f32) -> F {
         // SAFETY: the caller's word.
         unsafe { p.cast::<F>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn store_f(self, p: *mut f32, a: F) {
+        // SAFETY: the caller's word.
+        unsafe { p.cast::<F>().write_unaligned(a) }
     }
     #[inline(always)]
     unsafe fn load_half(self, p: *const u8) -> f32 {
