@@ -170,6 +170,34 @@ impl Pool {
         });
     }
 
+    /// Cuts `y` (`[rows, ld]`) at the rows `edges`, which ascend, and into runs of `chunk` columns, and calls `f(scratch, i, part)` for
+    /// each, whose rows are `edges[i]..edges[i + 1]`; the last rows come first. Otherwise as [`Pool::for_each`].
+    ///
+    /// # Panics
+    /// If `edges` do not ascend or go beyond `y`.
+    pub fn for_each_tile<S: Send, F>(&self, scratch: &mut [S], y: &mut [f32], ld: usize, edges: &[usize], chunk: usize, f: F)
+    where
+        F: Fn(&mut S, usize, ColumnsMut<'_>) + Sync,
+    {
+        assert!(edges.is_sorted());
+        let (chunk, tiles) = (chunk.max(1), edges.len().saturating_sub(1));
+        let ptr = Shareable(ColumnsMut::whole(y, edges.last().copied().unwrap_or(0), ld).ptr);
+        let runs = ld.div_ceil(chunk);
+        self.for_each(scratch, tiles * runs, |slot, task| {
+            let ptr = &ptr;
+            let (tile, start) = (tiles - 1 - task / runs, task % runs * chunk);
+            let rows = edges[tile]..edges[tile + 1];
+            // Each task has its own rows and columns of the matrix that `whole` checked, borrowed mutably until all have ended; with
+            // no rows it may be empty, hence wrapping.
+            let ptr = ptr.0.wrapping_add(rows.start * ld);
+            f(
+                slot,
+                tile,
+                ColumnsMut { ptr, ld, rows: rows.len(), cols: start..ld.min(start + chunk), _marker: Default::default() },
+            );
+        });
+    }
+
     /// Cuts `y` (`[rows, row_len]`) into runs of `chunk` rows and calls `f(scratch, first_row, part)` for each; otherwise as
     /// [`Pool::for_each`].
     pub fn for_each_rows<S: Send, T: Send, F>(&self, scratch: &mut [S], y: &mut [T], row_len: usize, chunk: usize, f: F)
@@ -337,7 +365,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// A pointer that the threads of one call share; what each may touch through it is settled where it is used.
 struct Shareable<T>(*mut T);
-// SAFETY: the users (`for_each`, `for_each_columns`, `for_each_rows`) give each element to one thread at a time, and
+// SAFETY: the users (`for_each` and its kind) give each element to one thread at a time, and
 // T: Send lets elements be used from another thread.
 unsafe impl<T: Send> Sync for Shareable<T> {}
 
@@ -538,6 +566,27 @@ mod tests {
                 part.iter_mut().enumerate().for_each(|(i, v)| *v -= (first * ld + i) as f32);
             });
             assert!(y.iter().all(|v| *v == 0.0), "{rows} x {ld} by {chunk}");
+        }
+    }
+
+    #[test]
+    fn tiles_cover_the_matrix_once() {
+        let (pool, ld, edges) = (Pool::new(3).unwrap(), 7, [0, 2, 2, 3, 7]);
+        let mut y = vec![0.0; 7 * ld];
+        pool.for_each_tile(&mut [(); 3], &mut y, ld, &edges, 3, |_, tile, mut part| {
+            assert_eq!(part.rows(), edges[tile + 1] - edges[tile]);
+            let first = part.cols().start;
+            for r in 0..part.rows() {
+                for (c, y) in part.row_mut(r).iter_mut().enumerate() {
+                    *y += ((edges[tile] + r) * ld + first + c) as f32 + 1.0;
+                }
+            }
+        });
+        assert!(y.iter().enumerate().all(|(i, y)| *y == i as f32 + 1.0), "{y:?}");
+        pool.for_each_tile(&mut [(); 3], &mut [], ld, &[], 3, |_, _, _| unreachable!());
+        for edges in [&[0, 3, 2][..], &[0, 8]] {
+            let call = || pool.for_each_tile(&mut [(); 3], &mut vec![0.0; 7 * ld], ld, edges, 3, |_, _, _| ());
+            assert!(catch_unwind(AssertUnwindSafe(call)).is_err());
         }
     }
 

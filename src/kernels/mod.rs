@@ -9,7 +9,7 @@
 //! | `vector` | norms, activations, exp: from f32 to f32 |
 //! | `simd` | a vector of each instruction set: what the kernels are written in |
 //! | `table` | for each instruction set, the kernels compiled with its features |
-//! | `attention` | one block of cached positions, made of the above |
+//! | `attention` | products with a block of the cache, softmax in parts |
 //!
 //! Lengths are checked here, once, on entry; they are the callers' invariants, so a wrong one is a panic. The functions
 //! behind the table rely on these checks.
@@ -21,12 +21,13 @@ mod quant;
 mod simd;
 mod table;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod vector;
 
 use crate::error::Result;
 use crate::format::{DType, Float};
 use crate::threads::ColumnsMut;
+pub use attention::BlockProduct;
 use float::{Floats, Matmul, Pack, Product};
 pub use isa::Isa;
 use quant::Quants;
@@ -57,10 +58,10 @@ pub struct Matrix<'a> {
     pub data: &'a [u8],
 }
 
-/// The running maximum and sum of an online softmax.
+/// The maximum and the sum of a part of a softmax.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Softmax {
-    /// Largest score so far.
+    /// Largest score.
     pub max: f32,
     /// Σ exp(score − max).
     pub sum: f32,
@@ -83,6 +84,8 @@ pub struct Kernels {
     out_in: Floats<Matmul>,
     /// Products with an [`Layout::InOut`] matrix.
     in_out: Floats<Matmul>,
+    /// Products with a block of the cache.
+    multiply_block: Floats<attention::Multiply>,
     unpack: Floats<Unpack>,
     unpack_quant: Quants<Unpack>,
     /// Products with a quantised [`Layout::OutIn`] matrix.
@@ -97,6 +100,8 @@ pub struct Kernels {
     add: unsafe fn(&mut [f32], &[f32]),
     mul: unsafe fn(&mut [f32], &[f32]),
     scale: unsafe fn(&mut [f32], f32),
+    /// `y = a·y + b·x`, the arguments in this order.
+    blend: unsafe fn(&mut [f32], f32, &[f32], f32),
     silu: unsafe fn(&mut [f32]),
     gelu: unsafe fn(&mut [f32]),
     gelu_tanh: unsafe fn(&mut [f32]),
@@ -129,7 +134,7 @@ impl Kernels {
     pub fn matmul(&self, w: Matrix<'_>, first: usize, x: &[f32], out: &mut ColumnsMut<'_>) {
         let Matrix { dtype, layout, n_out, n_in, data } = w;
         let DType::Float(dtype) = dtype else { panic!("a product in f32 with a matrix of {}", dtype.name()) };
-        let product = Product { w: data, n_out, n_in, first, x, add: false };
+        let product = Product { w: data, n_out, n_in, first, x };
         product.check(dtype, out);
         let kernel = match layout {
             Layout::OutIn => self.out_in.of(dtype),
@@ -243,6 +248,13 @@ impl Kernels {
         unsafe { (self.mul)(y, x) }
     }
 
+    /// `y = a·y + b·x`.
+    pub fn blend(&self, y: &mut [f32], a: f32, x: &[f32], b: f32) {
+        assert_eq!(x.len(), y.len());
+        // SAFETY: `select` saw the features; the lengths are equal.
+        unsafe { (self.blend)(y, a, x, b) }
+    }
+
     /// `y = silu(y)`, x·sigmoid(x).
     pub fn silu(&self, y: &mut [f32]) {
         // SAFETY: `select` saw the features.
@@ -289,26 +301,6 @@ impl Kernels {
     pub fn softcap(&self, y: &mut [f32], cap: f32) {
         // SAFETY: `select` saw the features.
         unsafe { (self.softcap)(y, cap) }
-    }
-
-    /// The queries that see the same `n` consecutive cached positions of one kv head, with online softmax.
-    /// `q: [g, head_dim]` is already scaled; `k` and `v` are arrays of `kv`, `[n, head_dim]`; `scores` is scratch of at least
-    /// `g * n`; scores are soft-capped at `softcap` where there is one; `states: [g]` and `acc: [g, head_dim]` are carried from block to block (from [`Softmax::EMPTY`], whatever
-    /// `acc` held). Afterwards `acc / state.sum` is the attention output; a query's bits do not depend on the others.
-    #[allow(clippy::too_many_arguments)]
-    pub fn attend(
-        &self,
-        kv: Float,
-        softcap: Option<f32>,
-        q: &[f32],
-        k: &[u8],
-        v: &[u8],
-        n: usize,
-        scores: &mut [f32],
-        states: &mut [Softmax],
-        acc: &mut [f32],
-    ) {
-        attention::attend(self, kv, softcap, q, k, v, n, scores, states, acc);
     }
 }
 

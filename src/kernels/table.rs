@@ -1,6 +1,6 @@
 //! The tables: for each instruction set, the generic kernels compiled with its features.
 
-use super::{Isa, Kernels, float, quant, vector};
+use super::{Isa, Kernels, attention, float, quant, vector};
 
 /// The table of the instruction set that has `$features`, with vectors of type `$simd` and these quantised products. Each function here is the one that
 /// carries the features; all that it calls is inlined into it.
@@ -8,6 +8,7 @@ use super::{Isa, Kernels, float, quant, vector};
 macro_rules! table {
     ($isa:expr, $simd:path, $products:expr, $features:literal) => {{
         use crate::kernels::Kernels;
+        use crate::kernels::attention::{self, BlockProduct};
         use crate::kernels::float::{Element, Floats, Product, convert, in_out, out_in};
         use crate::kernels::quant::activations::{self, Activations};
         use crate::kernels::quant::{Format, for_each_format};
@@ -25,6 +26,11 @@ macro_rules! table {
         fn matmul_in_out<E: Element>(p: &Product<'_>, out: &mut ColumnsMut<'_>) {
             // SAFETY: `Kernels` calls its products after `check`.
             unsafe { in_out::matmul::<_, E>(Vectors::new(), p, out) }
+        }
+        #[target_feature(enable = $features)]
+        fn multiply_block<E: Element>(p: &BlockProduct<'_>, out: &mut ColumnsMut<'_>) {
+            // SAFETY: `Kernels` calls its products after `check`.
+            unsafe { attention::product::multiply::<_, E>(Vectors::new(), p, out) }
         }
         #[target_feature(enable = $features)]
         fn unpack<E: Element>(data: &[u8], out: &mut [f32]) {
@@ -67,6 +73,10 @@ macro_rules! table {
             norm::scale(Vectors::new(), y, factor)
         }
         #[target_feature(enable = $features)]
+        fn blend(y: &mut [f32], a: f32, x: &[f32], b: f32) {
+            norm::blend(Vectors::new(), y, a, x, b)
+        }
+        #[target_feature(enable = $features)]
         fn map<F: math::Map>(y: &mut [f32]) {
             math::map::<_, F>(Vectors::new(), y)
         }
@@ -87,6 +97,7 @@ macro_rules! table {
             isa: $isa,
             out_in: Floats { f32: matmul_out_in::<f32>, f16: matmul_out_in::<f16>, bf16: matmul_out_in::<bf16> },
             in_out: Floats { f32: matmul_in_out::<f32>, f16: matmul_in_out::<f16>, bf16: matmul_in_out::<bf16> },
+            multiply_block: Floats { f32: multiply_block::<f32>, f16: multiply_block::<f16>, bf16: multiply_block::<bf16> },
             unpack: Floats { f32: unpack::<f32>, f16: unpack::<f16>, bf16: unpack::<bf16> },
             unpack_quant: for_each_format!(unpack_quant),
             products: $products.0,
@@ -99,6 +110,7 @@ macro_rules! table {
             add,
             mul,
             scale,
+            blend,
             silu: map::<math::Silu>,
             gelu: map::<math::Gelu>,
             gelu_tanh: map::<math::GeluTanh>,
@@ -144,6 +156,7 @@ const SCALAR_TABLE: Kernels = Kernels {
     isa: Isa::Scalar,
     out_in: float::scalar::OUT_IN,
     in_out: float::scalar::IN_OUT,
+    multiply_block: attention::scalar::MULTIPLY,
     unpack: float::scalar::UNPACK,
     unpack_quant: quant::UNPACK,
     products: quant::PRODUCTS,
@@ -156,6 +169,7 @@ const SCALAR_TABLE: Kernels = Kernels {
     add: vector::scalar::add,
     mul: vector::scalar::mul,
     scale: vector::scalar::scale,
+    blend: vector::scalar::blend,
     silu: vector::scalar::silu,
     gelu: vector::scalar::gelu,
     gelu_tanh: vector::scalar::gelu_tanh,

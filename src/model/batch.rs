@@ -109,8 +109,7 @@ fn together(model: &Arc<Model>, requests: &mut [&mut Request<'_>]) {
 }
 
 fn reserve(model: &Model, requests: &[&mut Request<'_>], scratch: &mut Scratch) -> Result<()> {
-    let Some(first) = requests.first() else { return Ok(()) };
-    let n_tokens = requests.iter().map(|request| request.tokens.len()).sum();
-    scratch.reserve(model, first.cache.heads, Path::Few, n_tokens)?;
+    let ready = requests.iter().filter(|request| request.result.is_ok());
+    scratch.reserve(model, Path::Few, ready.map(|request| (request.cache.len(), request.tokens.len())))?;
     scratch.reserve_many(model)
 }

@@ -5,11 +5,9 @@ use super::Model;
 pub use super::forward::Logits;
 use super::forward::{MAX_CHUNK, Scratch, Sequence, forward};
 use super::kv::{KvBlocks, KvShape};
-use crate::arch::Spec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Float;
 use crate::ops::Path;
-use crate::ops::attention::Heads;
 use crate::ops::profile::Profile;
 use std::slice;
 use std::sync::Arc;
@@ -68,7 +66,6 @@ pub struct Cache {
     model: Arc<Model>,
     max_tokens: usize,
     rewind_tokens: usize,
-    pub(super) heads: Heads,
     len: usize,
     kv: KvBlocks,
     pub(super) scratch: Scratch,
@@ -87,12 +84,10 @@ impl Cache {
             n => n,
         };
         let dtype = options.kv_type.dtype();
-        let Spec { n_heads, n_kv_heads, head_dim, .. } = *spec;
         Ok(Self {
             model: model.clone(),
             max_tokens,
             rewind_tokens: if options.rewind_tokens == 0 { DEFAULT_REWIND } else { options.rewind_tokens },
-            heads: Heads { n_heads, n_kv_heads, head_dim, scale: 1.0, window: None, softcap: None, kv: dtype },
             len: 0,
             kv: KvBlocks::new(KvShape::new(spec, dtype)),
             scratch: Scratch::default(),
@@ -221,8 +216,8 @@ impl Cache {
 
     /// This sequence in a pass of several; [`Cache::prepare`] has made room.
     pub(super) fn sequence<'a>(&'a mut self, model: &'a Model, tokens: &'a [u32], logits: Logits<'a>) -> Sequence<'a> {
-        let (heads, ropes, first) = (self.heads, model.ropes(self.max_tokens), self.len);
-        Sequence { kv: &mut self.kv, heads, ropes, tokens, first, logits, cancel: &self.cancel, cancelled: false }
+        let (ropes, first) = (model.ropes(self.max_tokens), self.len);
+        Sequence { kv: &mut self.kv, ropes, tokens, first, logits, cancel: &self.cancel, cancelled: false }
     }
 
     /// Passes `tokens` through the model, [`MAX_CHUNK`] at a time.
@@ -231,7 +226,6 @@ impl Cache {
         let path = Path::for_tokens(tokens.len());
         let ropes = model.ropes(self.max_tokens);
         ropes.iter().try_for_each(|table| table.prepare(end))?;
-        self.scratch.reserve(model, self.heads, path, tokens.len().min(MAX_CHUNK))?;
         let mut first = self.len;
         for tokens in tokens.chunks(MAX_CHUNK) {
             let is_last = first + tokens.len() == end;
@@ -245,9 +239,9 @@ impl Cache {
                 }
             };
             self.kv.make_writable(first..first + tokens.len())?;
-            let (heads, cancel) = (self.heads, &*self.cancel);
-            let mut sequence =
-                Sequence { kv: &mut self.kv, heads, ropes, tokens, first, logits: wanted, cancel, cancelled: false };
+            self.scratch.reserve(model, path, std::iter::once((first, tokens.len())))?;
+            let cancel = &*self.cancel;
+            let mut sequence = Sequence { kv: &mut self.kv, ropes, tokens, first, logits: wanted, cancel, cancelled: false };
             forward(model, path, slice::from_mut(&mut sequence), &mut self.scratch);
             if sequence.cancelled {
                 return Err(cancelled());

@@ -5,7 +5,8 @@ use super::kv::KvBlocks;
 use super::{Block, FeedForward, Layer, Model};
 use crate::arch::{FusedQkv, Mlp, QkNorm, Residual, Spec};
 use crate::error::{Error, Result};
-use crate::ops::attention::{Heads, attention};
+use crate::format::Float;
+use crate::ops::attention::{Blocks, Heads, Plan, attention};
 use crate::ops::elementwise::{Norm, QkvShape, activate, activate_gated, add, norm, scale, shape_qkv, softcap};
 use crate::ops::experts::Routing;
 use crate::ops::linear::{Linear, linear};
@@ -22,6 +23,7 @@ pub const MAX_CHUNK: usize = 512;
 #[derive(Default)]
 pub struct Scratch {
     workers: Vec<Worker>,
+    plan: Plan,
     /// The residual stream, `[n_tokens, hidden_size]`.
     h: Vec<f32>,
     /// A sub-layer's normed input, `[n_tokens, hidden_size]`.
@@ -62,8 +64,14 @@ impl Scratch {
         grow(&mut self.logits, FEW_TOKENS * model.spec.vocab_size, "logits")
     }
 
-    /// Makes room for passes of up to `n_tokens` tokens of `model`.
-    pub fn reserve(&mut self, model: &Model, heads: Heads, path: Path, n_tokens: usize) -> Result<()> {
+    /// Makes ready for a pass of `model` with sequences that feed `n` tokens each from position `first` on.
+    pub fn reserve<I>(&mut self, model: &Model, path: Path, sequences: I) -> Result<()>
+    where
+        I: Iterator<Item = (usize, usize)> + Clone,
+    {
+        let n_tokens = sequences.clone().map(|(_, n)| n).sum::<usize>();
+        let heads = widest_heads(&model.spec);
+        self.plan.make(heads, model.pool.threads(), sequences)?;
         let spec = &model.spec;
         let qkv = spec.q_size() + 2 * spec.kv_size();
         for (buffer, width) in [
@@ -124,8 +132,6 @@ pub enum Logits<'a> {
 pub struct Sequence<'a> {
     /// Writable at the tokens' positions; afterwards holds their keys and values.
     pub kv: &'a mut KvBlocks,
-    /// Sizes of its attention; what differs between layers is put in there.
-    pub heads: Heads,
     /// The RoPE tables that it uses.
     pub ropes: &'a [RopeTable],
     /// The tokens.
@@ -148,7 +154,7 @@ pub fn forward(model: &Model, path: Path, sequences: &mut [Sequence<'_>], scratc
     let n_tokens = sequences.iter().map(|sequence| sequence.tokens.len()).sum();
     let (hidden, q_size, kv_size) = (spec.hidden_size, spec.q_size(), spec.kv_size());
     let width = q_size + 2 * kv_size;
-    let Scratch { workers, h, x, qkv, attended, y, mlp: mlp_scratch, logits, profile } = scratch;
+    let Scratch { workers, plan, h, x, qkv, attended, y, mlp: mlp_scratch, logits, profile } = scratch;
     let profile = model.profiled.then_some(profile);
     let ctx = &mut Ctx { kernels: model.kernels, pool: &model.pool, workers, path, profile };
     let (h, x, y) = (&mut h[..n_tokens * hidden], &mut x[..n_tokens * hidden], &mut y[..n_tokens * hidden]);
@@ -170,14 +176,7 @@ pub fn forward(model: &Model, path: Path, sequences: &mut [Sequence<'_>], scratc
         let input = normed(ctx, layer.attention_norm.as_ref(), h, x);
         linear(ctx, Op::Qkv, &layer.qkv, input, n_tokens, qkv);
         shape_qkv(ctx, &qkv_shape(spec, layer), qkv);
-        let mut from = 0;
-        for sequence in &mut *sequences {
-            let rows = from..from + sequence.tokens.len();
-            from = rows.end;
-            let qkv = &mut qkv[rows.start * width..rows.end * width];
-            let attended = &mut attended[rows.start * q_size..rows.end * q_size];
-            attend(ctx, spec, i, sequence, qkv, attended);
-        }
+        attend(ctx, spec, i, plan, sequences, qkv, attended);
         linear(ctx, Op::AttentionOutput, slice::from_ref(&layer.o), attended, n_tokens, y);
 
         // h += y, then h += mlp(norm(h)); or, side by side, h += y + mlp(norm(h)) of the same h.
@@ -205,24 +204,65 @@ pub fn forward(model: &Model, path: Path, sequences: &mut [Sequence<'_>], scratc
     }
 }
 
-/// One sequence's attention in layer `i`: RoPE, the cache, the heads. `qkv: [n_tokens, q + k + v]`, `out: [n_tokens, q]`.
-fn attend(ctx: &mut Ctx<'_>, spec: &Spec, i: usize, sequence: &mut Sequence<'_>, qkv: &mut [f32], out: &mut [f32]) {
-    let (kind, first) = (&spec.layers[i], sequence.first);
-    let (q_size, kv_size) = (spec.q_size(), spec.kv_size());
-    let width = q_size + 2 * kv_size;
-    if let Some(table) = kind.rope.and_then(|index| sequence.ropes.get(index)) {
-        rope(ctx, table, qkv, width, q_size + kv_size, spec.head_dim, first);
+/// Attention in layer `i`: RoPE, the caches, the heads. `qkv: [n_tokens, q + k + v]`, `out: [n_tokens, q]`.
+fn attend(
+    ctx: &mut Ctx<'_>,
+    spec: &Spec,
+    i: usize,
+    plan: &mut Plan,
+    sequences: &mut [Sequence<'_>],
+    qkv: &mut [f32],
+    out: &mut [f32],
+) {
+    let (turned, width) = (spec.q_size() + spec.kv_size(), spec.q_size() + 2 * spec.kv_size());
+    if let Some(index) = spec.layers[i].rope {
+        plan.for_each_tile(ctx, qkv, width, |tile, rows| {
+            if let Some(table) = sequences[tile.sequence].ropes.get(index) {
+                rope(table, rows, turned, spec.head_dim, tile.first);
+            }
+        });
+        ctx.lap(Op::Rope, 0);
     }
-    for (t, row) in qkv.chunks_exact(width).enumerate() {
-        let (keys, values) = row[q_size..].split_at(kv_size);
-        sequence.kv.write(ctx.kernels, i, first + t, keys, values);
+    let (mut rest, mut written) = (&*qkv, 0);
+    for sequence in &mut *sequences {
+        let (rows, behind) = rest.split_at(sequence.tokens.len() * width);
+        sequence.kv.write(ctx, i, sequence.first, rows, width);
+        written += sequence.tokens.len() * sequence.kv.position_bytes();
+        rest = behind;
     }
-    let (n_tokens, position_bytes) = (sequence.tokens.len(), 2 * kv_size * sequence.heads.kv.size());
-    ctx.lap(Op::KvWrite, n_tokens * position_bytes);
-    let (scale, softcap) = (kind.attention_scale, spec.attention_softcap);
-    let heads = Heads { scale, window: kind.window, softcap, ..sequence.heads };
-    attention(ctx, heads, qkv, width, first, &sequence.kv.layer(i), out);
-    ctx.lap(Op::Attention, (first + n_tokens - heads.oldest_seen(first)) * position_bytes);
+    ctx.lap(Op::KvWrite, written);
+    let heads = heads(spec, i);
+    attention(ctx, plan, heads, qkv, width, &OfLayer { sequences, layer: i }, out);
+    let seen = |s: &Sequence<'_>| s.first + s.tokens.len() - heads.oldest_seen(s.first);
+    ctx.lap(Op::Attention, sequences.iter().map(|s| seen(s) * s.kv.position_bytes()).sum());
+}
+
+/// The caches of a pass's sequences, as attention in one layer reads them.
+struct OfLayer<'a, 'b> {
+    sequences: &'a [Sequence<'b>],
+    layer: usize,
+}
+
+impl Blocks for OfLayer<'_, '_> {
+    fn dtype(&self, sequence: usize) -> Float {
+        self.sequences[sequence].kv.dtype()
+    }
+    fn block(&self, sequence: usize, block: usize, kv_head: usize) -> (&[u8], &[u8]) {
+        self.sequences[sequence].kv.block(self.layer, block, kv_head)
+    }
+}
+
+/// What attention needs to know of layer `i`.
+fn heads(spec: &Spec, i: usize) -> Heads {
+    let Spec { n_heads, n_kv_heads, head_dim, attention_softcap: softcap, .. } = *spec;
+    let layer = &spec.layers[i];
+    Heads { n_heads, n_kv_heads, head_dim, scale: layer.attention_scale, window: layer.window, softcap }
+}
+
+/// The same of the layer that sees the furthest.
+fn widest_heads(spec: &Spec) -> Heads {
+    let window = |i: &usize| spec.layers[*i].window.unwrap_or(usize::MAX);
+    heads(spec, (0..spec.layers.len()).max_by_key(window).unwrap_or(0))
 }
 
 /// What a layer does to queries, keys and values before RoPE.

@@ -1,6 +1,7 @@
 //! Keys and values of one sequence, in blocks of [`BLOCK`] tokens that forks share and copy on write.
 //!
-//! The layers that see equally far are a group; each group has blocks of its own, `[n_layers][k | v][n_kv_heads][BLOCK][head_dim]`.
+//! The layers that see equally far are a group; each group has blocks of its own: for each layer the keys,
+//! `[n_kv_heads][head_dim][BLOCK]`, then the values, `[n_kv_heads][BLOCK][head_dim]`: both as attention's products read them.
 //! Memory grows by a block; nothing is ever moved. Blocks that a group's window has left behind are let go.
 #![forbid(unsafe_code)]
 
@@ -8,7 +9,8 @@ use crate::arch::Spec;
 use crate::error::{Error, Result, try_vec};
 use crate::format::Float;
 use crate::kernels::Kernels;
-use crate::ops::attention::{BLOCK, Blocks};
+use crate::ops::Ctx;
+use crate::ops::attention::BLOCK;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -61,6 +63,25 @@ impl KvShape {
     pub fn windows(&self, rewind: usize) -> usize {
         let blocks = |group: &Group| group.window.map_or(0, |window| window.saturating_add(rewind).div_ceil(BLOCK) + 2);
         self.groups.iter().map(|group| blocks(group).saturating_mul(self.block_bytes(group))).sum()
+    }
+    /// Stores keys and values, `[k | v][n_kv_heads][head_dim]`, at `position` of a layer's part of a block.
+    fn write(&self, kernels: &Kernels, layer: &mut [u8], position: usize, kv: &[f32]) {
+        let (dim, dtype, size) = (self.head_dim, self.dtype, self.dtype.size());
+        let (keys, values) = kv.split_at(kv.len() / 2);
+        let (to_keys, to_values) = layer.split_at_mut(layer.len() / 2);
+        let mut packed = [0; 64 * 4];
+        for (head, keys) in to_keys.chunks_exact_mut(self.head_bytes()).zip(keys.chunks_exact(dim)) {
+            for (rows, keys) in head.chunks_mut(64 * BLOCK * size).zip(keys.chunks(64)) {
+                let packed = &mut packed[..keys.len() * size];
+                kernels.pack(dtype, keys, packed);
+                for (row, key) in rows.chunks_exact_mut(BLOCK * size).zip(packed.chunks_exact(size)) {
+                    row[position * size..][..size].copy_from_slice(key);
+                }
+            }
+        }
+        for (head, values) in to_values.chunks_exact_mut(self.head_bytes()).zip(values.chunks_exact(dim)) {
+            kernels.pack(dtype, values, &mut head[position * dim * size..][..dim * size]);
+        }
     }
     /// Bytes of a block of a group.
     fn block_bytes(&self, group: &Group) -> usize {
@@ -156,24 +177,42 @@ impl KvBlocks {
         least.max().unwrap_or(0)
     }
 
-    /// Stores keys and values of `layer` at a position that [`Self::make_writable`] covered; each `[n_kv_heads * head_dim]`.
-    pub fn write(&mut self, kernels: &Kernels, layer: usize, position: usize, keys: &[f32], values: &[f32]) {
-        let (head_dim, dtype) = (self.shape.head_dim, self.shape.dtype);
-        let (head_bytes, layer_bytes, row_bytes) = (self.shape.head_bytes(), self.shape.layer_bytes(), head_dim * dtype.size());
-        let (group, layer) = self.shape.layers[layer];
-        let block = self.blocks[group][position / BLOCK].as_mut().and_then(Arc::get_mut);
-        let block = block.expect("make_writable left us the only owner");
-        let layer = &mut block[layer * layer_bytes..][..layer_bytes];
-        let rows = keys.chunks_exact(head_dim).chain(values.chunks_exact(head_dim));
-        for (head, row) in layer.chunks_exact_mut(head_bytes).zip(rows) {
-            kernels.pack(dtype, row, &mut head[position % BLOCK * row_bytes..][..row_bytes]);
-        }
+    /// Stores keys and values of `layer` at the positions from `first` on, which [`Self::make_writable`] covered: each token's are the
+    /// last `2 * n_kv_heads * head_dim` elements of its row of `qkv: [n_tokens, width]`.
+    pub fn write(&mut self, ctx: &mut Ctx<'_>, layer: usize, first: usize, qkv: &[f32], width: usize) {
+        let (shape, kernels) = (&*self.shape, ctx.kernels);
+        let (group, layer) = shape.layers[layer];
+        let (from, end) = (first / BLOCK, first + qkv.len() / width);
+        let blocks = &mut self.blocks[group][from..end.div_ceil(BLOCK)];
+        ctx.pool.for_each_rows(ctx.workers, blocks, 1, 1, |_, i, block| {
+            let block = block[0].as_mut().and_then(Arc::get_mut).expect("make_writable left us the only owner");
+            let positions = (from + i) * BLOCK;
+            for position in first.max(positions)..end.min(positions + BLOCK) {
+                let row = &qkv[(position - first) * width..][..width];
+                let kv = &row[width - 2 * shape.n_kv_heads * shape.head_dim..];
+                shape.write(kernels, &mut block[layer * shape.layer_bytes()..][..shape.layer_bytes()], position % BLOCK, kv);
+            }
+        });
     }
 
-    /// What attention reads of `layer`.
-    pub fn layer(&self, layer: usize) -> LayerBlocks<'_> {
+    /// Element type of keys and values.
+    pub fn dtype(&self) -> Float {
+        self.shape.dtype
+    }
+
+    /// Bytes of a position in one layer.
+    pub fn position_bytes(&self) -> usize {
+        self.shape.layer_bytes() / BLOCK
+    }
+
+    /// One kv head's keys, `[head_dim][BLOCK]`, and values, `[BLOCK][head_dim]`, of `layer` in a block.
+    pub fn block(&self, layer: usize, block: usize, kv_head: usize) -> (&[u8], &[u8]) {
+        let (head_bytes, layer_bytes) = (self.shape.head_bytes(), self.shape.layer_bytes());
         let (group, layer) = self.shape.layers[layer];
-        LayerBlocks { shape: &self.shape, blocks: &self.blocks[group], layer }
+        let block = self.blocks[group][block].as_ref().expect("a block within the window is there");
+        let layer = &block[layer * layer_bytes..][..layer_bytes];
+        let (keys, values) = layer.split_at(layer.len() / 2);
+        (&keys[kv_head * head_bytes..][..head_bytes], &values[kv_head * head_bytes..][..head_bytes])
     }
 
     /// Bytes held; blocks that are shared count in full.
@@ -185,27 +224,12 @@ impl KvBlocks {
     }
 }
 
-/// One layer's part of the blocks.
-pub struct LayerBlocks<'a> {
-    shape: &'a KvShape,
-    blocks: &'a [Block],
-    layer: usize,
-}
-
-impl Blocks for LayerBlocks<'_> {
-    fn block(&self, block: usize, kv_head: usize) -> (&[u8], &[u8]) {
-        let (head_bytes, layer_bytes) = (self.shape.head_bytes(), self.shape.layer_bytes());
-        let block = self.blocks[block].as_ref().expect("a block within the window is there");
-        let layer = &block[self.layer * layer_bytes..][..layer_bytes];
-        let (keys, values) = layer.split_at(layer.len() / 2);
-        (&keys[kv_head * head_bytes..][..head_bytes], &values[kv_head * head_bytes..][..head_bytes])
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::kernels::Isa;
+    use crate::ops::{Path, Worker};
+    use crate::threads::Pool;
 
     /// Two layers, of which each may have a window.
     fn new(windows: [Option<usize>; 2]) -> KvBlocks {
@@ -226,22 +250,22 @@ mod tests {
     }
 
     fn write(kv: &mut KvBlocks, position: usize, value: f32) {
-        let kernels = Kernels::select(Some(Isa::Scalar)).unwrap();
-        let row = |v: f32| std::array::from_fn::<f32, 6, _>(|i| v + i as f32);
+        let (kernels, pool) = (Kernels::select(Some(Isa::Scalar)).unwrap(), Pool::new(1).unwrap());
+        let ctx = &mut Ctx { kernels, pool: &pool, workers: &mut [Worker::default()], path: Path::Few, profile: None };
         for layer in 0..2 {
-            kv.write(kernels, layer, position, &row(value), &row(value + 100.0 * (layer as f32 + 1.0)));
+            let row: [f32; 12] = std::array::from_fn(|i| {
+                let value = value + if i < 6 { 0.0 } else { 100.0 * (layer as f32 + 1.0) };
+                value + (i % 6) as f32
+            });
+            kv.write(ctx, layer, position, &row, row.len());
         }
     }
 
     /// (first key element of head 1, first value element of head 1) in layer 1.
     fn read(kv: &KvBlocks, position: usize) -> (f32, f32) {
-        let layer = kv.layer(1);
-        let (keys, values) = layer.block(position / BLOCK, 1);
-        let at = |bytes: &[u8]| {
-            let at = position % BLOCK * 3 * 4;
-            f32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())
-        };
-        (at(keys), at(values))
+        let (keys, values) = kv.block(1, position / BLOCK, 1);
+        let at = |bytes: &[u8], element: usize| f32::from_le_bytes(bytes[element * 4..][..4].try_into().unwrap());
+        (at(keys, position % BLOCK), at(values, position % BLOCK * 3))
     }
 
     #[test]

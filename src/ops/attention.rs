@@ -1,21 +1,38 @@
-//! Causal attention over a cache of blocks, with online softmax: scores, weights and sum are carried from block to block, so a
-//! token's output is summed block by block in order, whatever else is computed beside it.
+//! Causal attention over a cache of blocks.
+//!
+//! **Order of summation.** Positions are cut into spans of [`SPAN`], counted from the sequence's first token. Of each span that a
+//! token sees, the weights are relative to the span's own largest score, and weighted values are added position by position; the
+//! spans are then merged in order. So a token's output has the same bits whoever computes it, in however many tasks, with
+//! whatever other tokens and sequences.
+//!
+//! **Tasks.** The query heads that share a kv head, of a few tokens of a sequence: a [`Tile`]. They read its keys and values once. If
+//! these are too few tasks for the threads, each span is a task.
 #![forbid(unsafe_code)]
 
 use super::{Ctx, Worker, grow};
 use crate::error::{Error, Result};
-use crate::format::Float;
-use crate::kernels::{Kernels, Softmax};
+use crate::format::{DType, Float};
+use crate::kernels::{BlockProduct, Kernels, Softmax, bytes_of};
 use crate::threads::ColumnsMut;
 use std::ops::Range;
 
 /// Positions of one cache block.
 pub const BLOCK: usize = 64;
+/// Positions whose weights are computed together: few enough that their scores stay in cache, and that many threads find work in
+/// a short context; enough that merging costs nothing beside them.
+const SPAN: usize = 256;
+/// Rows of queries that share a block while it is in cache.
+const TILE_QUERIES: usize = 64;
+/// From so many rows of queries on, a block is converted to f32 once, not for every few of them.
+const CONVERT_FROM: usize = 16;
+/// With fewer tasks for each thread the spans become tasks.
+const TASKS_PER_THREAD: usize = 4;
+/// Merging fewer elements than this takes less time than a parallel region.
+const MERGE_ALONE: usize = 1 << 16;
+/// Scores are computed for whole vectors of positions, of any instruction set.
+const LANES: usize = 16;
 
-/// Tokens that pass over a block together while it is in the nearest cache.
-const TILE: usize = 16;
-
-/// Sizes of one attention.
+/// What attention needs to know of a layer.
 #[derive(Clone, Copy)]
 pub struct Heads {
     /// Query heads.
@@ -30,14 +47,17 @@ pub struct Heads {
     pub window: Option<usize>,
     /// Scores s become c·tanh(s / c).
     pub softcap: Option<f32>,
-    /// Element type of keys and values.
-    pub kv: Float,
 }
 
 impl Heads {
-    /// Query heads of one task: those that share a kv head read its blocks once, unless that left threads without work.
-    fn per_task(&self, threads: usize) -> usize {
-        if self.n_kv_heads < threads { 1 } else { self.n_heads / self.n_kv_heads }
+    /// Query heads that share a kv head.
+    fn group(&self) -> usize {
+        self.n_heads / self.n_kv_heads
+    }
+
+    /// Tokens of a tile, at most.
+    fn tile(&self) -> usize {
+        (TILE_QUERIES / self.group()).max(1)
     }
 
     /// The oldest position that the token at `position` sees.
@@ -45,106 +65,358 @@ impl Heads {
         self.window.map_or(0, |window| (position + 1).saturating_sub(window))
     }
 
-    /// The positions of `block` that the token at `position` sees, counted from the block's first.
-    fn visible(&self, position: usize, block: usize) -> Range<usize> {
-        let within = |p: usize| p.saturating_sub(block * BLOCK).min(BLOCK);
+    /// The positions of `span` that the token at `position` sees, counted from the span's first.
+    fn visible(&self, position: usize, span: usize) -> Range<usize> {
+        let within = |p: usize| p.saturating_sub(span * SPAN).min(SPAN);
         within(self.oldest_seen(position))..within(position + 1)
     }
 
-    /// Makes room in a worker for [`attention`] of up to `n_tokens` tokens.
+    /// The spans that `n` tokens from `first` on see.
+    fn spans(&self, first: usize, n: usize) -> Range<usize> {
+        self.oldest_seen(first) / SPAN..(first + n).div_ceil(SPAN)
+    }
+
+    /// Elements of a query's row of sums.
+    fn row(&self) -> usize {
+        self.head_dim + 2
+    }
+
+    /// Makes room in a worker for [`attention`] of up to `n_tokens` tokens of a sequence.
     pub fn reserve(&self, worker: &mut Worker, n_tokens: usize) -> Result<()> {
-        let queries = n_tokens.min(TILE) * (self.n_heads / self.n_kv_heads);
+        let queries = n_tokens.min(self.tile()) * self.group();
         let scratch = &mut worker.attention;
-        grow(&mut scratch.scores, queries * BLOCK, "attention scores")?;
-        grow(&mut scratch.q, queries * self.head_dim, "attention queries")?;
-        grow(&mut scratch.acc, queries * self.head_dim, "attention outputs")?;
-        let more = queries.saturating_sub(scratch.states.len());
-        scratch.states.try_reserve_exact(more).map_err(|_| Error::out_of_memory("attention states", more))?;
-        scratch.states.resize(queries.max(scratch.states.len()), Softmax::EMPTY);
-        Ok(())
+        grow(&mut scratch.inner.scores, queries * SPAN, "attention scores")?;
+        grow(&mut scratch.inner.q, queries * self.head_dim, "attention queries")?;
+        grow(&mut scratch.inner.block, BLOCK * self.head_dim, "a block of keys or values")?;
+        grow(&mut scratch.total, queries * self.row(), "attention sums")?;
+        grow(&mut scratch.part, queries * self.row(), "attention sums")
     }
 }
 
-/// Scratch of one task: a tile's queries are its tokens' heads side by side.
+/// Scratch of one task; its queries are a tile's tokens' heads side by side.
 #[derive(Default)]
 pub(super) struct Scratch {
-    /// `[queries, BLOCK]`.
-    scores: Vec<f32>,
-    /// Scaled queries, `[queries, head_dim]`.
-    q: Vec<f32>,
-    /// Sums of weighted values, `[queries, head_dim]`.
-    acc: Vec<f32>,
-    /// `[queries]`.
-    states: Vec<Softmax>,
+    inner: SpanScratch,
+    /// A row of sums for each query (`[queries, head_dim + 2]`): weighted values, the largest score, the sum of weights.
+    total: Vec<f32>,
+    /// The same of one span.
+    part: Vec<f32>,
 }
 
-/// Where the cached keys and values are: block `b` of kv head `h`, each `[BLOCK, head_dim]`.
+/// What a span needs.
+#[derive(Default)]
+struct SpanScratch {
+    /// Scaled queries, `[queries, head_dim]`.
+    q: Vec<f32>,
+    /// `[queries, SPAN]`.
+    scores: Vec<f32>,
+    /// A block's keys or values in f32.
+    block: Vec<f32>,
+}
+
+/// Where the cached keys and values of some sequences are.
 pub trait Blocks: Sync {
-    /// Keys and values of one block of one kv head.
-    fn block(&self, block: usize, kv_head: usize) -> (&[u8], &[u8]);
+    /// Their element type.
+    fn dtype(&self, sequence: usize) -> Float;
+    /// One kv head's keys, `[head_dim, BLOCK]`, and values, `[BLOCK, head_dim]`, of a block.
+    fn block(&self, sequence: usize, block: usize, kv_head: usize) -> (&[u8], &[u8]);
+}
+
+/// A few consecutive tokens of one sequence.
+#[derive(Clone, Copy)]
+pub struct Tile {
+    /// Which sequence.
+    pub sequence: usize,
+    /// The first token's position.
+    pub first: usize,
+}
+
+/// How the tokens of a pass are shared out, the same in all layers, and room for the sums of spans that are tasks.
+#[derive(Default)]
+pub struct Plan {
+    tiles: Vec<Tile>,
+    /// Tile i's tokens are the rows `edges[i]..edges[i + 1]` of the pass.
+    edges: Vec<usize>,
+    /// Rows of sums for each tile, kv head and span.
+    parts: Vec<f32>,
+}
+
+impl Plan {
+    /// For sequences that feed `n` tokens each from position `first` on, in this order; the window of `heads` is the widest of any
+    /// layer.
+    pub fn make<I>(&mut self, heads: Heads, threads: usize, sequences: I) -> Result<()>
+    where
+        I: Iterator<Item = (usize, usize)> + Clone,
+    {
+        let size = heads.tile();
+        let n_tiles = sequences.clone().map(|(_, n)| n.div_ceil(size)).sum::<usize>();
+        self.tiles.clear();
+        self.edges.clear();
+        self.tiles.try_reserve(n_tiles).map_err(|_| Error::out_of_memory("the plan of a pass", n_tiles))?;
+        self.edges.try_reserve(n_tiles + 1).map_err(|_| Error::out_of_memory("the plan of a pass", n_tiles))?;
+        self.edges.push(0);
+        let mut row = 0;
+        for (sequence, (first, n)) in sequences.enumerate() {
+            for start in (0..n).step_by(size) {
+                row += size.min(n - start);
+                self.tiles.push(Tile { sequence, first: first + start });
+                self.edges.push(row);
+            }
+        }
+        // In large steps, as a sequence grows.
+        let spans = self.span_tasks(heads, threads).map_or(0, usize::next_power_of_two);
+        let len = self.parts_len(heads, spans);
+        grow(&mut self.parts, len, "attention sums of spans")
+    }
+
+    /// Calls `f(tile, its rows)` for each tile's rows of `y: [n_tokens, width]`.
+    pub fn for_each_tile<F>(&self, ctx: &mut Ctx<'_>, y: &mut [f32], width: usize, f: F)
+    where
+        F: Fn(Tile, &mut ColumnsMut<'_>) + Sync,
+    {
+        ctx.pool.for_each_tile(ctx.workers, y, width, &self.edges, width, |_, tile, mut rows| f(self.tiles[tile], &mut rows));
+    }
+
+    /// If spans are to be tasks, the most that a tile has.
+    fn span_tasks(&self, heads: Heads, threads: usize) -> Option<usize> {
+        if threads == 1 || self.tiles.len() * heads.n_kv_heads >= TASKS_PER_THREAD * threads {
+            return None;
+        }
+        let spans =
+            self.tiles.iter().zip(self.edges.windows(2)).map(|(tile, rows)| heads.spans(tile.first, rows[1] - rows[0]).len());
+        spans.max().filter(|&spans| spans > 1)
+    }
+
+    /// Elements of the sums of a tile's queries, at most.
+    fn part_len(&self, heads: Heads) -> usize {
+        self.edges.windows(2).map(|rows| rows[1] - rows[0]).max().unwrap_or(0) * heads.group() * heads.row()
+    }
+
+    fn parts_len(&self, heads: Heads, spans: usize) -> usize {
+        self.tiles.len() * heads.n_kv_heads * spans * self.part_len(heads)
+    }
 }
 
 /// `out: [n_tokens, n_heads * head_dim]` from the queries in the first `n_heads * head_dim` elements of each row of
-/// `q: [n_tokens, q_width]`; token t is position `first + t` and sees the positions up to its own (with a window, the last
-/// of them), which `kv` holds.
-pub fn attention(ctx: &mut Ctx<'_>, heads: Heads, q: &[f32], q_width: usize, first: usize, kv: &impl Blocks, out: &mut [f32]) {
-    let width = heads.n_heads * heads.head_dim;
-    let n_tokens = out.len() / width;
-    let per_task = heads.per_task(ctx.pool.threads());
-    let kernels = ctx.kernels;
-    let task = |worker: &mut Worker, mut out: ColumnsMut<'_>| {
-        for tile in (0..n_tokens).step_by(TILE) {
-            let tokens = tile..n_tokens.min(tile + TILE);
-            attend_tile(kernels, heads, (q, q_width), first, tokens, kv, &mut worker.attention, &mut out);
-        }
-    };
-    ctx.pool.for_each_columns(ctx.workers, out, n_tokens, width, per_task * heads.head_dim, task);
+/// `q: [n_tokens, q_width]`, for the tokens of `plan`; each sees the positions of its sequence up to its own (with a window, the
+/// last of them), which `kv` holds.
+pub fn attention(ctx: &mut Ctx<'_>, plan: &mut Plan, heads: Heads, q: &[f32], q_width: usize, kv: &impl Blocks, out: &mut [f32]) {
+    match plan.span_tasks(heads, ctx.pool.threads()) {
+        None => by_tiles(ctx, plan, heads, (q, q_width), kv, out),
+        Some(spans) => by_spans(ctx, plan, heads, spans, (q, q_width), kv, out),
+    }
 }
 
-/// The heads that `out`'s columns are, of a few tokens.
-#[allow(clippy::too_many_arguments)]
-fn attend_tile(
-    kernels: &Kernels,
+/// A tile and a kv head are a task.
+fn by_tiles(ctx: &mut Ctx<'_>, plan: &Plan, heads: Heads, q: (&[f32], usize), kv: &impl Blocks, out: &mut [f32]) {
+    let (kernels, width, columns) = (ctx.kernels, heads.n_heads * heads.head_dim, heads.group() * heads.head_dim);
+    ctx.pool.for_each_tile(ctx.workers, out, width, &plan.edges, columns, |worker, tile, mut out| {
+        let task = Task::new(kernels, heads, plan, tile, out.cols().start / columns);
+        let Scratch { inner, total, part } = &mut worker.attention;
+        let (total, part) = (&mut total[..task.queries() * heads.row()], &mut part[..task.queries() * heads.row()]);
+        task.take_queries(q, &mut inner.q);
+        let mut spans = task.spans();
+        if let Some(first) = spans.next() {
+            task.attend(kv, first, inner, total);
+        }
+        for span in spans {
+            task.attend(kv, span, inner, part);
+            task.merge(total, part);
+        }
+        task.write(total, &mut out);
+    });
+}
+
+/// A span of a tile and a kv head is a task; of `spans` spans, a tile may have fewer.
+fn by_spans(
+    ctx: &mut Ctx<'_>,
+    plan: &mut Plan,
     heads: Heads,
-    (q, q_width): (&[f32], usize),
-    first: usize,
-    tokens: Range<usize>,
+    spans: usize,
+    q: (&[f32], usize),
     kv: &impl Blocks,
-    scratch: &mut Scratch,
-    out: &mut ColumnsMut<'_>,
+    out: &mut [f32],
 ) {
-    let Heads { n_heads, n_kv_heads, head_dim, scale, softcap, kv: kv_type, .. } = heads;
-    let (cols, n_tokens) = (out.cols(), tokens.len());
-    let group = cols.len() / head_dim;
-    let kv_head = cols.start / head_dim / (n_heads / n_kv_heads);
-    let queries = n_tokens * group;
-    let (all_q, all_acc) = (&mut scratch.q[..queries * head_dim], &mut scratch.acc[..queries * head_dim]);
-    let states = &mut scratch.states[..queries];
-    states.fill(Softmax::EMPTY);
-    for (query, t) in all_q.chunks_exact_mut(cols.len()).zip(tokens.clone()) {
-        query.iter_mut().zip(&q[t * q_width..][cols.clone()]).for_each(|(y, x)| *y = x * scale);
+    let (kernels, width, columns) = (ctx.kernels, heads.n_heads * heads.head_dim, heads.group() * heads.head_dim);
+    let mut parts = std::mem::take(&mut plan.parts);
+    let (len, plan_ref) = (plan.part_len(heads), &*plan);
+    let used = &mut parts[..plan.parts_len(heads, spans)];
+    ctx.pool.for_each_rows(ctx.workers, used, len, 1, |worker, part, to| {
+        let (of_tile, span) = (part / spans, part % spans);
+        let task = Task::new(kernels, heads, plan_ref, of_tile / heads.n_kv_heads, of_tile % heads.n_kv_heads);
+        if let Some(span) = task.spans().nth(span) {
+            let inner = &mut worker.attention.inner;
+            task.take_queries(q, &mut inner.q);
+            task.attend(kv, span, inner, &mut to[..task.queries() * heads.row()]);
+        }
+    });
+    let mergers = if used.len() < MERGE_ALONE { 1 } else { ctx.workers.len() };
+    ctx.pool.for_each_tile(&mut ctx.workers[..mergers], out, width, &plan.edges, columns, |worker, tile, mut out| {
+        let task = Task::new(kernels, heads, plan_ref, tile, out.cols().start / columns);
+        let rows = task.queries() * heads.row();
+        let mut parts = used[(tile * heads.n_kv_heads + task.kv_head) * spans * len..].chunks_exact(len).take(task.spans().len());
+        let total = &mut worker.attention.total[..rows];
+        if let Some(first) = parts.next() {
+            total.copy_from_slice(&first[..rows]);
+        }
+        parts.for_each(|part| task.merge(total, &part[..rows]));
+        task.write(total, &mut out);
+    });
+    plan.parts = parts;
+}
+
+/// The query heads that share a kv head, of the tokens of a tile.
+struct Task {
+    kernels: &'static Kernels,
+    heads: Heads,
+    kv_head: usize,
+    sequence: usize,
+    /// The first token's position.
+    first: usize,
+    /// The tokens' rows in the pass.
+    rows: Range<usize>,
+}
+
+impl Task {
+    fn new(kernels: &'static Kernels, heads: Heads, plan: &Plan, tile: usize, kv_head: usize) -> Self {
+        let Tile { sequence, first } = plan.tiles[tile];
+        Self { kernels, heads, kv_head, sequence, first, rows: plan.edges[tile]..plan.edges[tile + 1] }
     }
-    for block in heads.oldest_seen(first + tokens.start) / BLOCK..=(first + tokens.end - 1) / BLOCK {
-        let (keys, values) = kv.block(block, kv_head);
-        // Positions of this block that the tile's token `at` sees: most often all of them, then the tokens go together.
-        let visible = |at: usize| heads.visible(first + tokens.start + at, block);
-        let mut at = 0;
-        while at < n_tokens {
-            let seen = visible(at);
-            let end = (at + 1..n_tokens).find(|&next| visible(next) != seen).unwrap_or(n_tokens);
-            let bytes = seen.start * head_dim * kv_type.size()..seen.end * head_dim * kv_type.size();
-            let these = at * group..end * group;
-            let elements = these.start * head_dim..these.end * head_dim;
-            let (q, acc) = (&all_q[elements.clone()], &mut all_acc[elements]);
-            let (k, v) = (&keys[bytes.clone()], &values[bytes]);
-            kernels.attend(kv_type, softcap, q, k, v, seen.len(), &mut scratch.scores, &mut states[these], acc);
-            at = end;
+    fn queries(&self) -> usize {
+        self.rows.len() * self.heads.group()
+    }
+    fn spans(&self) -> Range<usize> {
+        self.heads.spans(self.first, self.rows.len())
+    }
+
+    /// The task's queries, scaled.
+    fn take_queries(&self, (q, q_width): (&[f32], usize), to: &mut [f32]) {
+        let columns = self.heads.group() * self.heads.head_dim;
+        for (to, row) in to.chunks_exact_mut(columns).zip(self.rows.clone()) {
+            let q = &q[row * q_width + self.kv_head * columns..][..columns];
+            to.iter_mut().zip(q).for_each(|(y, x)| *y = x * self.heads.scale);
         }
     }
-    for ((acc, states), t) in all_acc.chunks_exact(cols.len()).zip(states.chunks_exact(group)).zip(tokens) {
-        let rows = out.row_mut(t).chunks_exact_mut(head_dim).zip(acc.chunks_exact(head_dim));
-        for ((row, acc), state) in rows.zip(states) {
-            row.iter_mut().zip(acc).for_each(|(y, a)| *y = a / state.sum);
+
+    /// The sums of one span, `[queries, head_dim + 2]`.
+    fn attend(&self, kv: &impl Blocks, span: usize, scratch: &mut SpanScratch, sums: &mut [f32]) {
+        let Heads { head_dim, softcap, .. } = self.heads;
+        let (group, row, n_tokens) = (self.heads.group(), self.heads.row(), self.rows.len());
+        let seen = |t: usize| self.heads.visible(self.first + t, span);
+        // Seen by any token, and by all of them.
+        let (any, all) = (seen(0).start..seen(n_tokens - 1).end, seen(n_tokens - 1).start..seen(0).end);
+        let blocks = any.start / BLOCK..any.end.div_ceil(BLOCK);
+        let block = |b: usize| kv.block(self.sequence, span * SPAN / BLOCK + b, self.kv_head);
+        let dtype = kv.dtype(self.sequence);
+        let queries = n_tokens * group;
+        let SpanScratch { q, scores, block: converted } = scratch;
+        let scores = &mut scores[..queries * SPAN];
+
+        for b in blocks.clone() {
+            let next = if b + 1 < blocks.end { block(b + 1).0 } else { block(blocks.start).1 };
+            let keys = Held::new(self.kernels, dtype, block(b).0, next, queries, converted);
+            let positions = b * BLOCK..any.end.next_multiple_of(LANES).min((b + 1) * BLOCK);
+            let product = keys.product(BLOCK, head_dim, (q, head_dim), false);
+            let mut out = ColumnsMut::whole(scores, queries, SPAN);
+            self.kernels.multiply_block(keys.dtype, &product, &mut out.sub(positions));
+        }
+
+        let rows = scores.chunks_exact_mut(SPAN).zip(sums.chunks_exact_mut(row));
+        for (i, (scores, sums)) in rows.enumerate() {
+            let scores = &mut scores[seen(i / group)];
+            if let Some(cap) = softcap {
+                self.kernels.softcap(scores, cap);
+            }
+            let Softmax { max, sum } = self.kernels.softmax(scores);
+            sums[..head_dim].fill(0.0);
+            (sums[head_dim], sums[head_dim + 1]) = (max, sum);
+        }
+
+        for b in blocks.clone() {
+            let next = if b + 1 < blocks.end { block(b + 1).1 } else { block(b).1 };
+            let values = Held::new(self.kernels, dtype, block(b).1, next, queries, converted);
+            let mut add = |tokens: Range<usize>, positions: Range<usize>| {
+                if positions.start >= positions.end {
+                    return;
+                }
+                let x = &scores[tokens.start * group * SPAN + positions.start..];
+                let of_block = positions.start - b * BLOCK;
+                let product = BlockProduct {
+                    w: &values.data[of_block * head_dim * values.dtype.size()..],
+                    ..values.product(head_dim, positions.len(), (x, SPAN), true)
+                };
+                let sums = &mut sums[tokens.start * group * row..];
+                let mut out = ColumnsMut::whole(sums, tokens.len() * group, row);
+                self.kernels.multiply_block(values.dtype, &product, &mut out.sub(0..head_dim));
+            };
+            // In the order of the positions: those that all tokens see are added for all of them together.
+            let of_block = |range: Range<usize>| range.start.max(b * BLOCK)..range.end.min((b + 1) * BLOCK);
+            let all = Some(of_block(all.clone())).filter(|all| all.start < all.end).unwrap_or(0..0);
+            for t in 0..n_tokens {
+                let seen = of_block(seen(t));
+                add(t..t + 1, seen.start..seen.end.min(all.start));
+            }
+            add(0..n_tokens, all.clone());
+            for t in 0..n_tokens {
+                let seen = of_block(seen(t));
+                add(t..t + 1, seen.start.max(all.end)..seen.end);
+            }
+        }
+    }
+
+    /// Adds the sums of the span that follows.
+    fn merge(&self, total: &mut [f32], part: &[f32]) {
+        let dim = self.heads.head_dim;
+        for (total, part) in total.chunks_exact_mut(dim + 2).zip(part.chunks_exact(dim + 2)) {
+            let (before, now) = (total[dim], part[dim]);
+            if now == f32::NEG_INFINITY {
+                continue; // it saw nothing of this span
+            }
+            if before == f32::NEG_INFINITY {
+                total.copy_from_slice(part);
+                continue;
+            }
+            let max = before.max(now);
+            let (before, now) = ((before - max).exp(), (now - max).exp()); // one of them is 1
+            self.kernels.blend(&mut total[..dim], before, &part[..dim], now);
+            total[dim] = max;
+            total[dim + 1] = total[dim + 1] * before + part[dim + 1] * now;
+        }
+    }
+
+    /// Sums to outputs.
+    fn write(&self, total: &[f32], out: &mut ColumnsMut<'_>) {
+        let (dim, group) = (self.heads.head_dim, self.heads.group());
+        for (t, sums) in total.chunks_exact(group * self.heads.row()).enumerate() {
+            for (out, sums) in out.row_mut(t).chunks_exact_mut(dim).zip(sums.chunks_exact(dim + 2)) {
+                out.iter_mut().zip(sums).for_each(|(y, x)| *y = x / sums[dim + 1]);
+            }
         }
     }
 }
+
+/// A block's keys or values as products read them: where they lie, or in f32.
+struct Held<'a> {
+    dtype: Float,
+    data: &'a [u8],
+    /// What will be read next, where it is to be asked for.
+    next: Option<&'a [u8]>,
+}
+
+impl<'a> Held<'a> {
+    fn new(kernels: &Kernels, dtype: Float, data: &'a [u8], next: &'a [u8], queries: usize, converted: &'a mut [f32]) -> Self {
+        if queries < CONVERT_FROM || dtype == Float::F32 {
+            return Self { dtype, data, next: Some(next) };
+        }
+        kernels.unpack(DType::Float(dtype), data, 0, &mut converted[..data.len() / dtype.size()]);
+        Self { dtype: Float::F32, data: bytes_of(converted), next: None }
+    }
+
+    /// With `x`, and the elements from one of its rows to the next.
+    fn product(&self, ld_w: usize, n_in: usize, (x, ld_x): (&'a [f32], usize), add: bool) -> BlockProduct<'a> {
+        BlockProduct { w: self.data, ld_w, n_in, x, ld_x, add, next: self.next }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,8 @@
 //! Rotary position embedding: pair (a, b) at position p becomes (a·cos − b·sin, a·sin + b·cos) of the angle p · frequency.
 #![forbid(unsafe_code)]
 
-use super::Ctx;
-use super::profile::Op;
 use crate::error::{Error, Result};
+use crate::threads::ColumnsMut;
 use once_cell::sync::OnceCell;
 
 /// Which two elements of a head make a pair.
@@ -99,16 +98,12 @@ fn empty_cells<T>(n: usize) -> Result<Vec<OnceCell<T>>> {
     Ok(cells)
 }
 
-/// Turns the heads that fill the first `heads` elements of each row of `x: [n_tokens, width]`, the rows being positions
-/// `first..`.
-pub fn rope(ctx: &mut Ctx<'_>, table: &RopeTable, x: &mut [f32], width: usize, heads: usize, head_dim: usize, first: usize) {
-    ctx.pool.for_each_rows(ctx.workers, x, width, 8, |_, row, rows| {
-        for (i, x) in rows.chunks_exact_mut(width).enumerate() {
-            let (cos, sin) = table.at(first + row + i);
-            x[..heads].chunks_exact_mut(head_dim).for_each(|head| table.rotate(head, cos, sin));
-        }
-    });
-    ctx.lap(Op::Rope, 0);
+/// Turns the heads that fill the first `heads` elements of each row of `x`, the rows being positions `first..`.
+pub fn rope(table: &RopeTable, x: &mut ColumnsMut<'_>, heads: usize, head_dim: usize, first: usize) {
+    for t in 0..x.rows() {
+        let (cos, sin) = table.at(first + t);
+        x.row_mut(t)[..heads].chunks_exact_mut(head_dim).for_each(|head| table.rotate(head, cos, sin));
+    }
 }
 
 #[cfg(test)]

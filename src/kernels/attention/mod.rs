@@ -1,74 +1,66 @@
-//! One block of cached positions for the query heads that share it, with online softmax: the scores are a product with K
-//! (`[n, head_dim]`, a row per output), the output one with V (a column per output), so it is made of the table's own
-//! kernels and has their fixed orders of summation.
+//! What attention is made of: products of a few queries with a block of the cache, and softmax in parts. Keys lie with a
+//! position to a column (`[head_dim, BLOCK]`) and values with a position to a row (`[BLOCK, head_dim]`), so that scores and outputs are
+//! the same kind of product and no sum goes across the lanes of a vector.
 
+pub(super) mod product;
+pub(super) mod scalar;
 #[cfg(test)]
 mod tests;
 
-use super::float::Product;
 use super::{Kernels, Softmax};
 use crate::format::Float;
 use crate::threads::ColumnsMut;
 
-/// `q: [g, head_dim]`, `scores: [g, n]` (scratch), `states: [g]`, `acc: [g, head_dim]`; `k`, `v`: `[n, head_dim]` of `kv`.
-#[allow(clippy::too_many_arguments)]
-pub(super) fn attend(
-    kernels: &Kernels,
-    kv: Float,
-    softcap: Option<f32>,
-    q: &[f32],
-    k: &[u8],
-    v: &[u8],
-    n: usize,
-    scores: &mut [f32],
-    states: &mut [Softmax],
-    acc: &mut [f32],
-) {
-    let g = states.len();
-    if g == 0 || n == 0 {
-        return;
-    }
-    let dim = q.len() / g;
-    assert!(q.len() == g * dim && acc.len() == q.len());
-    let scores = &mut scores[..g * n];
-
-    let product = Product { w: k, n_out: n, n_in: dim, first: 0, x: q, add: false };
-    let mut out = ColumnsMut::whole(scores, g, n);
-    product.check(kv, &out);
-    // SAFETY: `Kernels::select` saw the features; `check` saw the sizes.
-    unsafe { kernels.out_in.of(kv)(&product, &mut out) };
-
-    if let Some(cap) = softcap {
-        kernels.softcap(scores, cap);
-    }
-    for ((scores, state), acc) in scores.chunks_exact_mut(n).zip(states).zip(acc.chunks_exact_mut(dim)) {
-        update(kernels, scores, state, acc);
-    }
-
-    let product = Product { w: v, n_out: dim, n_in: n, first: 0, x: scores, add: true };
-    let mut out = ColumnsMut::whole(acc, g, dim);
-    product.check(kv, &out);
-    // SAFETY: as above.
-    unsafe { kernels.in_out.of(kv)(&product, &mut out) };
+/// `out[t, c] = Σ_k x[t, k] · w[k, c]` for the columns and rows of `out`.
+pub struct BlockProduct<'a> {
+    /// `[n_in, ld_w]` elements, of which the last row may be shorter: keys, or values.
+    pub w: &'a [u8],
+    /// Elements from one row of `w` to the next.
+    pub ld_w: usize,
+    /// Length of the sums.
+    pub n_in: usize,
+    /// `[rows, ld_x]`: queries, or weights.
+    pub x: &'a [f32],
+    /// Elements from one row of `x` to the next.
+    pub ld_x: usize,
+    /// Whether to start from what `out` holds instead of from 0.
+    pub add: bool,
+    /// What will be read next.
+    pub next: Option<&'a [u8]>,
 }
 
-/// Turns scores into weights relative to the new maximum, and what was accumulated so far with them.
-fn update(kernels: &Kernels, scores: &mut [f32], state: &mut Softmax, acc: &mut [f32]) {
-    // SAFETY: `Kernels::select` saw the features.
-    let max = state.max.max(unsafe { (kernels.max)(scores) });
-    if state.max == f32::NEG_INFINITY {
-        acc.fill(0.0); // nothing accumulated yet: 0 · acc would keep a NaN
-    } else if max > state.max {
-        let factor = (state.max - max).exp();
-        state.sum *= factor;
+/// A product with a block. To call it: the CPU has its features, and the product has passed [`BlockProduct::check`].
+pub(super) type Multiply = unsafe fn(&BlockProduct<'_>, &mut ColumnsMut<'_>);
+
+impl BlockProduct<'_> {
+    /// Panics unless the sizes agree with each other and with `out`: every kernel relies on it.
+    fn check(&self, dtype: Float, out: &ColumnsMut<'_>) {
+        let (rows, cols) = (out.rows(), out.cols().len());
+        // Elements up to the end of the last row.
+        let extent =
+            |rows: usize, ld: usize, row: usize| rows.checked_sub(1).map_or(Some(0), |n| n.checked_mul(ld)?.checked_add(row));
+        let w = extent(self.n_in, self.ld_w, cols).and_then(|n| n.checked_mul(dtype.size()));
+        assert!(w.is_some_and(|n| n <= self.w.len()) && extent(rows, self.ld_x, self.n_in).is_some_and(|n| n <= self.x.len()));
+    }
+}
+
+impl Kernels {
+    /// The product with a block of `dtype`. A row's bits do not depend on the others.
+    pub fn multiply_block(&self, dtype: Float, p: &BlockProduct<'_>, out: &mut ColumnsMut<'_>) {
+        p.check(dtype, out);
+        // SAFETY: `select` saw the features; `check` saw the sizes.
+        unsafe { self.multiply_block.of(dtype)(p, out) }
+    }
+
+    /// Scores become weights, exp(score − their maximum). A score of −∞ (masked) weighs nothing; of nothing else there is no sum.
+    pub fn softmax(&self, scores: &mut [f32]) -> Softmax {
+        // SAFETY: `select` saw the features.
+        let max = unsafe { (self.max)(scores) };
+        if max == f32::NEG_INFINITY {
+            scores.fill(0.0); // exp(−∞ − −∞) would be NaN
+            return Softmax::EMPTY;
+        }
         // SAFETY: as above.
-        unsafe { (kernels.scale)(acc, factor) };
+        Softmax { max, sum: unsafe { (self.exp_sum)(scores, max) } }
     }
-    if max == f32::NEG_INFINITY {
-        scores.fill(0.0); // every position is masked: exp(−inf − −inf) would be NaN
-        return;
-    }
-    state.max = max;
-    // SAFETY: as above.
-    state.sum += unsafe { (kernels.exp_sum)(scores, max) };
 }

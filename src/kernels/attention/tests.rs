@@ -1,151 +1,141 @@
+use super::BlockProduct;
 use crate::format::Float;
 use crate::kernels::testing::*;
 use crate::kernels::{Kernels, Softmax};
+use crate::threads::ColumnsMut;
 
+/// A product with `n_in` of 80 rows of a block of `ld_w` columns, for `rows` rows of x.
 struct Case {
-    kv: Float,
-    softcap: Option<f32>,
-    dim: usize,
-    n: usize,
-    q: Vec<f32>,
-    k: Vec<f32>,
-    v: Vec<f32>,
+    dtype: Float,
+    ld_w: usize,
+    n_in: usize,
+    rows: usize,
+    w: Vec<f32>,
+    x: Vec<f32>,
 }
+
+const LD_X: usize = 83;
 
 impl Case {
-    fn new(kv: Float, dim: usize, n: usize, heads: usize, size: f32) -> Self {
-        let mut random = Random((dim * 1000 + n) as u64);
-        let q = random.vec(heads * dim).into_iter().map(|q| q * size).collect();
-        let mut held = || random.vec(n * dim).into_iter().map(|x| held(kv, x)).collect();
-        Self { kv, softcap: None, dim, n, q, k: held(), v: held() }
+    fn new(dtype: Float, ld_w: usize, n_in: usize, rows: usize) -> Self {
+        let mut random = Random((ld_w * 1000 + n_in * 10 + rows) as u64);
+        let w = random.vec(80 * ld_w).into_iter().map(|x| held(dtype, x)).collect();
+        Self { dtype, ld_w, n_in, rows, w, x: random.vec(rows * LD_X) }
     }
-    /// In blocks of `block` positions, `group` heads at a time; states and unnormalised outputs.
-    fn run(&self, kernels: &Kernels, block: usize, group: usize) -> (Vec<Softmax>, Vec<f32>) {
-        let Self { kv, softcap, dim, n, .. } = *self;
-        let (k, v) = (Unaligned::new(kv, &self.k), Unaligned::new(kv, &self.v));
-        let heads = self.q.len() / dim;
-        let mut states = vec![Softmax::EMPTY; heads];
-        let mut acc = vec![f32::NAN; heads * dim];
-        let mut scores = vec![f32::NAN; group * block];
-        for h in (0..heads).step_by(group) {
-            for from in (0..n).step_by(block) {
-                let len = block.min(n - from);
-                let part = from * dim * kv.size()..(from + len) * dim * kv.size();
-                let (k, v) = (&k.data()[part.clone()], &v.data()[part]);
-                let q = &self.q[h * dim..(h + group) * dim];
-                let acc = &mut acc[h * dim..(h + group) * dim];
-                kernels.attend(kv, softcap, q, k, v, len, &mut scores, &mut states[h..h + group], acc);
-            }
-        }
-        (states, acc)
+    /// The first `cols` columns of the rows from `row` on, added to `y: [rows, cols + 1]`, or not.
+    fn run(&self, kernels: &Kernels, row: usize, cols: usize, add: bool, y: &mut [f32]) {
+        let data = Unaligned::new(self.dtype, &self.w);
+        let next = Some(data.data());
+        let product =
+            BlockProduct { w: data.data(), ld_w: self.ld_w, n_in: self.n_in, x: &self.x[row * LD_X..], ld_x: LD_X, add, next };
+        let mut out = ColumnsMut::whole(y, y.len() / (cols + 1), cols + 1);
+        kernels.multiply_block(self.dtype, &product, &mut out.sub(0..cols));
     }
-    /// Against f64. A score s is off by (dim + 1)·u·Σ|q·k|, s − max by one rounding more, each exp by 2u; every block rescales what
-    /// came before by another such exp; a soft cap, which is flatter than its argument, adds 7 roundings of the cap; the weighted sums add (n + 1)·u. Numerator and denominator are both off so.
-    fn check(&self, name: &str, kernels: &Kernels, block: usize) {
-        let (states, acc) = self.run(kernels, block, 1);
-        let Self { dim, n, .. } = *self;
-        for (h, q) in self.q.chunks(dim).enumerate() {
-            let products = |p: usize| q.iter().zip(&self.k[p * dim..]).map(|(q, k)| f64::from(*q) * f64::from(*k));
-            let cap = self.softcap.map_or(f64::INFINITY, f64::from);
-            let capped = |s: f64| if cap.is_finite() { cap * (s / cap).tanh() } else { s };
-            let scores: Vec<f64> = (0..n).map(|p| capped(products(p).sum())).collect();
-            let size = (0..n).map(|p| products(p).map(f64::abs).sum()).fold(0.0, f64::max);
-            let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            let weights: Vec<f64> = scores.iter().map(|s| (s - max).exp()).collect();
-            let sum: f64 = weights.iter().sum();
-            let blocks = n.div_ceil(block) as f64;
-            let exponent = (dim + 1) as f64 * size + 2.0 * size + if cap.is_finite() { 7.0 * cap } else { 0.0 };
-            let relative = 2.0 * U * (2.0 * exponent * 2.0 + 3.0 * (blocks + 1.0) + (n + 1) as f64) * 1.01;
-            for d in 0..dim {
-                let (mut expected, mut bound) = (0.0, 0.0);
-                for (p, w) in weights.iter().enumerate() {
-                    let v = f64::from(self.v[p * dim + d]);
-                    expected += w * v / sum;
-                    bound += w * v.abs() / sum * relative;
+    /// Against f64. A sum of K products in any order from a first value, each rounded at most once and each sum once, is off by at
+    /// most (K + 1)·u/(1 − (K + 1)·u)·Σ|w·x|, and one rounding of a denormal a time.
+    fn check(&self, name: &str, kernels: &Kernels, cols: usize, add: bool) {
+        let before: Vec<f32> = Random(5).vec(self.rows * (cols + 1));
+        let mut y = before.clone();
+        self.run(kernels, 0, cols, add, &mut y);
+        for t in 0..self.rows {
+            assert_eq!(y[t * (cols + 1) + cols], before[t * (cols + 1) + cols], "{name}: beyond the columns");
+            for c in 0..cols {
+                let mut sum = if add { f64::from(before[t * (cols + 1) + c]) } else { 0.0 };
+                let mut size = sum.abs();
+                for k in 0..self.n_in {
+                    let product = f64::from(self.w[k * self.ld_w + c]) * f64::from(self.x[t * LD_X + k]);
+                    sum += product;
+                    size += product.abs();
                 }
-                let y = f64::from(acc[h * dim + d] / states[h].sum);
-                assert!(
-                    (y - expected).abs() <= bound + TINY,
-                    "{name} {:?} n {n} dim {dim} block {block}: {y}, not {expected} ± {bound}",
-                    self.kv
-                );
+                let k = (self.n_in + 2) as f64;
+                let bound = k * U / (1.0 - k * U) * size + k * TINY;
+                let y = f64::from(y[t * (cols + 1) + c]);
+                let Self { dtype, ld_w, n_in, rows, .. } = self;
+                let label = format!("{name} {dtype:?} [{rows}, {n_in}] · [{n_in}, {cols} of {ld_w}]");
+                assert!((y - sum).abs() <= bound, "{label}: [{t}, {c}] is {y}, not {sum} ± {bound}");
             }
         }
     }
 }
 
 #[test]
-fn agrees_with_softmax() {
+fn products_of_every_size() {
     for (name, kernels) in tables() {
-        for kv in DTYPES {
-            for (dim, n) in [(1, 1), (4, 3), (7, 17), (16, 33), (48, 70), (64, 100), (80, 65), (128, 256)] {
-                for block in [1, 16, 64, 256] {
-                    Case::new(kv, dim, n, 2, 1.0).check(name, kernels, block);
+        for dtype in DTYPES {
+            for rows in (1..=14).chain([64]) {
+                for (ld_w, n_in) in [(64, 20), (80, 64), (7, 1), (64, 0)] {
+                    for cols in [1, 7, 8, 16, 31, 32, 64, 70, 80].into_iter().filter(|&cols| cols <= ld_w) {
+                        for add in [false, true] {
+                            Case::new(dtype, ld_w, n_in, rows).check(name, kernels, cols, add);
+                        }
+                    }
                 }
             }
         }
     }
 }
 
+/// A row has the same bits alone and among others, in one sum and in two.
 #[test]
-fn scores_far_apart_do_not_overflow() {
+fn rows_and_cuts_change_no_bits() {
     for (name, kernels) in tables() {
-        for size in [30.0, 1000.0] {
-            let case = Case::new(Float::F32, 16, 40, 1, size);
-            let (states, acc) = case.run(kernels, 8, 1);
-            assert!(states[0].sum >= 1.0 && states[0].sum.is_finite(), "{name}: {:?}", states[0]);
-            assert!(acc.iter().all(|a| a.is_finite()), "{name}");
-        }
-        Case::new(Float::F32, 16, 40, 1, 30.0).check(name, kernels, 8);
-    }
-}
-
-#[test]
-fn a_soft_cap_bounds_the_scores() {
-    for (name, kernels) in tables() {
-        for cap in [0.5, 3.0, 50.0] {
-            Case { softcap: Some(cap), ..Case::new(Float::F32, 16, 70, 2, 5.0) }.check(name, kernels, 64);
-        }
-    }
-}
-
-/// The heads that share K and V get the same bits together as alone.
-#[test]
-fn a_group_has_the_bits_of_its_heads() {
-    for (name, kernels) in tables() {
-        for kv in DTYPES {
-            for group in [2, 3, 4, 6] {
-                let case = Case::new(kv, 20, 37, 12, 1.0);
-                let (alone, together) = (case.run(kernels, 16, 1), case.run(kernels, 16, group));
-                assert_eq!(alone.0, together.0, "{name} {kv:?} {group}");
-                assert_eq!(bits(&alone.1), bits(&together.1), "{name} {kv:?} {group}");
+        for dtype in DTYPES {
+            for rows in [2, 3, 5, 8, 13] {
+                let (case, cols) = (Case::new(dtype, 80, 80, rows), 75);
+                let mut together = vec![f32::NAN; rows * (cols + 1)];
+                case.run(kernels, 0, cols, false, &mut together);
+                for t in 0..rows {
+                    let mut alone = vec![f32::NAN; cols + 1];
+                    case.run(kernels, t, cols, false, &mut alone);
+                    assert_eq!(bits(&alone[..cols]), bits(&together[t * (cols + 1)..][..cols]), "{name} {dtype:?} {rows}");
+                }
+                let first = Case { n_in: 33, w: case.w.clone(), x: case.x.clone(), ..case };
+                let mut twice = vec![f32::NAN; rows * (cols + 1)];
+                first.run(kernels, 0, cols, false, &mut twice);
+                let behind = |x: &[f32], from: usize| x[from..].iter().chain(&x[..from]).copied().collect();
+                let second = Case { n_in: 47, w: behind(&case.w, 33 * 80), x: behind(&case.x, 33), ..case };
+                second.run(kernels, 0, cols, true, &mut twice);
+                let outputs = |y: &[f32]| y.chunks(cols + 1).flat_map(|y| bits(&y[..cols])).collect::<Vec<_>>();
+                assert_eq!(outputs(&twice), outputs(&together), "{name} {dtype:?} {rows}");
             }
         }
     }
 }
 
-/// Scores of −∞ (masked positions) weigh nothing, and a block of nothing else changes nothing.
+/// A weight is off by two units, as exp is, and by one rounding of its argument; the sum by one more for each.
+#[test]
+fn softmax_gives_weights_and_their_sum() {
+    for (name, kernels) in tables() {
+        for n in [1, 2, 7, 8, 9, 31, 64, 256] {
+            for size in [1.0, 30.0, 1000.0] {
+                let scores: Vec<f32> = Random(n as u64).vec(n).into_iter().map(|s| s * size).collect();
+                let mut weights = scores.clone();
+                let Softmax { max, sum } = kernels.softmax(&mut weights);
+                assert_eq!(max, scores.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+                let mut expected_sum = 0.0;
+                for (score, weight) in scores.iter().zip(&weights) {
+                    let exponent = f64::from(*score) - f64::from(max);
+                    let expected = exponent.exp();
+                    expected_sum += expected;
+                    let bound = expected * U * (4.0 + exponent.abs()) + TINY;
+                    let weight = f64::from(*weight);
+                    assert!((weight - expected).abs() <= bound, "{name}: exp({exponent}) is {weight}, not {expected} ± {bound}");
+                }
+                let bound = expected_sum * U * (4.0 + 2.0 * f64::from(size) + n as f64);
+                assert!((f64::from(sum) - expected_sum).abs() <= bound, "{name}: the sum is {sum}, not {expected_sum}");
+            }
+        }
+    }
+}
+
+/// Scores of −∞ (masked positions) weigh nothing, and of nothing else there is no sum.
 #[test]
 fn masked_positions_weigh_nothing() {
     for (name, kernels) in tables() {
-        let (k, v) = ([f32::NEG_INFINITY, 2.0, f32::NEG_INFINITY], [5.0, 3.0, 7.0]);
-        let (k, v) = (Unaligned::new(Float::F32, &k), Unaligned::new(Float::F32, &v));
-        let (mut state, mut acc, mut scores) = (Softmax::EMPTY, [f32::NAN], [0.0; 3]);
-        kernels.attend(
-            Float::F32,
-            None,
-            &[1.0],
-            &k.data()[..4],
-            &v.data()[..4],
-            1,
-            &mut scores,
-            std::slice::from_mut(&mut state),
-            &mut acc,
-        );
-        assert_eq!((state, acc), (Softmax::EMPTY, [0.0]), "{name}");
-        kernels.attend(Float::F32, None, &[1.0], k.data(), v.data(), 3, &mut scores, std::slice::from_mut(&mut state), &mut acc);
-        assert_eq!((state, acc), (Softmax { max: 2.0, sum: 1.0 }, [3.0]), "{name}");
-        kernels.attend(Float::F32, None, &[1.0], &[], &[], 0, &mut scores, std::slice::from_mut(&mut state), &mut acc);
-        assert_eq!((state, acc), (Softmax { max: 2.0, sum: 1.0 }, [3.0]), "{name}");
+        let mut scores = [f32::NEG_INFINITY, 2.0, f32::NEG_INFINITY];
+        assert_eq!((kernels.softmax(&mut scores), scores), (Softmax { max: 2.0, sum: 1.0 }, [0.0, 1.0, 0.0]), "{name}");
+        let mut scores = [f32::NEG_INFINITY; 9];
+        assert_eq!((kernels.softmax(&mut scores), scores), (Softmax::EMPTY, [0.0; 9]), "{name}");
+        assert_eq!(kernels.softmax(&mut []), Softmax::EMPTY, "{name}");
     }
 }

@@ -1,6 +1,6 @@
 //! `out[t, c] = Σ_k w[k, c] · x[t, k]`: a column of `w` is an output.
 //!
-//! **Order of summation**, for every output: k = 0, 1, 2… by FMA into one sum, from 0 or from what `out` holds.
+//! **Order of summation**, for every output: k = 0, 1, 2… by FMA into one sum.
 //!
 //! **Blocking.** K in groups of rows, each row a stream that is read from left to right; a tile of C vectors of columns
 //! × T tokens takes its sums from `out`, adds the group's products in registers and puts them back. With more than one token
@@ -23,10 +23,8 @@ const AHEAD: usize = 512;
 /// `p` has passed `Product::check` for `E` and `out`.
 #[inline(always)]
 pub(in crate::kernels) unsafe fn matmul<S: Simd, E: Element>(s: S, p: &Product<'_>, out: &mut ColumnsMut<'_>) {
-    if !p.add {
-        for t in 0..out.rows() {
-            out.row_mut(t).fill(0.0);
-        }
+    for t in 0..out.rows() {
+        out.row_mut(t).fill(0.0);
     }
     // SAFETY: passed on.
     unsafe {

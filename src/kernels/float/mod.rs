@@ -49,8 +49,6 @@ pub(super) struct Product<'a> {
     pub first: usize,
     /// `[out.rows(), n_in]`
     pub x: &'a [f32],
-    /// Whether to start from what `out` holds instead of from 0; `in_out` kernels only.
-    pub add: bool,
 }
 
 impl Product<'_> {

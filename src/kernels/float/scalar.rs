@@ -36,9 +36,7 @@ fn dot<E: Element>(w: &[u8], x: &[f32]) -> f32 {
 fn in_out<E: Element>(p: &Product<'_>, out: &mut ColumnsMut<'_>) {
     for t in 0..out.rows() {
         let y = out.row_mut(t);
-        if !p.add {
-            y.fill(0.0);
-        }
+        y.fill(0.0);
         for (k, x) in p.x[t * p.n_in..][..p.n_in].iter().enumerate() {
             let w = &p.w[(k * p.n_out + p.first) * E::SIZE..][..y.len() * E::SIZE];
             for (y, w) in y.iter_mut().zip(w.chunks_exact(E::SIZE)) {

@@ -93,3 +93,12 @@ pub(in crate::kernels) fn scale<S: Simd>(s: S, y: &mut [f32], factor: f32) {
         s.put(y, s.mul(s.get(y, 0.0), factor));
     }
 }
+
+/// y = a·y + b·x
+#[inline(always)]
+pub(in crate::kernels) fn blend<S: Simd>(s: S, y: &mut [f32], a: f32, x: &[f32], b: f32) {
+    let (a, b) = (s.splat(a), s.splat(b));
+    for (y, x) in y.chunks_mut(S::LANES).zip(x.chunks(S::LANES)) {
+        s.put(y, s.fma(s.get(x, 0.0), b, s.mul(s.get(y, 0.0), a)));
+    }
+}

@@ -56,6 +56,12 @@ pub(in crate::kernels) fn scale(y: &mut [f32], factor: f32) {
     }
 }
 
+pub(in crate::kernels) fn blend(y: &mut [f32], a: f32, x: &[f32], b: f32) {
+    for (y, x) in y.iter_mut().zip(x) {
+        *y = a * *y + b * x;
+    }
+}
+
 pub(in crate::kernels) fn silu(y: &mut [f32]) {
     for y in y {
         *y /= 1.0 + (-*y).exp();

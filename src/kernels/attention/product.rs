@@ -1,0 +1,140 @@
+//! The product with a block of keys or values, in registers.
+//!
+//! **Order of summation**, for every output: k = 0, 1, 2… by FMA into one sum, from 0 or from what `out` holds.
+//!
+//! **Blocking.** A tile of C vectors of columns × T rows of `x` has its sums in registers for all of K, which is short. Rows of
+//! `w` are one stream, read from left to right; the first rows of `x` ask for it [`AHEAD`] of its use, and where it ends for the
+//! beginning of the block that is next.
+
+use super::BlockProduct;
+use crate::kernels::float::Element;
+use crate::kernels::simd::Simd;
+use crate::threads::ColumnsMut;
+
+/// How far ahead of its use the block is asked for, in bytes.
+const AHEAD: usize = 2048;
+
+/// # Safety
+/// `p` has passed `BlockProduct::check` for `E` and `out`.
+#[inline(always)]
+pub(in crate::kernels) unsafe fn multiply<S: Simd, E: Element>(s: S, p: &BlockProduct<'_>, out: &mut ColumnsMut<'_>) {
+    // SAFETY: passed on.
+    unsafe {
+        match out.rows() {
+            0 => (),
+            1 => sweep::<S, E, 8, 1>(s, p, out),
+            _ if S::REGISTERS >= 32 => sweep::<S, E, 4, 6>(s, p, out),
+            _ => sweep::<S, E, 4, 3>(s, p, out),
+        }
+    }
+}
+
+/// All outputs, in tiles of C vectors of columns by at most T rows.
+///
+/// # Safety
+/// As for `multiply`.
+#[inline(always)]
+unsafe fn sweep<S: Simd, E: Element, const C: usize, const T: usize>(s: S, p: &BlockProduct<'_>, out: &mut ColumnsMut<'_>) {
+    let cols = out.cols().len();
+    let mut c = 0;
+    while c < cols {
+        // SAFETY: a strip's columns are c.. below cols, of which the last vector may be in part.
+        c += unsafe {
+            match cols - c {
+                left if left >= C * S::LANES => strip::<S, E, C, T, false>(s, p, out, c, S::LANES),
+                left if left >= S::LANES => strip::<S, E, 1, T, false>(s, p, out, c, S::LANES),
+                left => strip::<S, E, 1, T, true>(s, p, out, c, left),
+            }
+        };
+    }
+}
+
+/// The columns `c..` of all rows: C vectors whose last has `last` columns (all, unless PART); returns their number.
+///
+/// # Safety
+/// As for `multiply`; the columns are inside `out`.
+#[inline(always)]
+unsafe fn strip<S: Simd, E: Element, const C: usize, const T: usize, const PART: bool>(
+    s: S,
+    p: &BlockProduct<'_>,
+    out: &mut ColumnsMut<'_>,
+    c: usize,
+    last: usize,
+) -> usize {
+    let rows = out.rows();
+    let mut t = 0;
+    while t < rows {
+        // SAFETY: passed on; t.. is inside the rows.
+        t += unsafe {
+            match rows - t {
+                1 => tile::<S, E, C, 1, PART>(s, p, out, c, last, t),
+                2 | 4 if T == 3 => tile::<S, E, C, 2, PART>(s, p, out, c, last, t),
+                2 | 3 if T > 3 => tile::<S, E, C, 2, PART>(s, p, out, c, last, t),
+                4 | 5 | 7 | 8 | 10 if T > 3 => tile::<S, E, C, 4, PART>(s, p, out, c, last, t),
+                _ => tile::<S, E, C, T, PART>(s, p, out, c, last, t),
+            }
+        };
+    }
+    (C - 1) * S::LANES + last
+}
+
+/// A strip's rows `t..t + T`; returns T.
+///
+/// # Safety
+/// As for `strip`; `t..t + T` are rows of `out`.
+#[inline(always)]
+unsafe fn tile<S: Simd, E: Element, const C: usize, const T: usize, const PART: bool>(
+    s: S,
+    p: &BlockProduct<'_>,
+    out: &mut ColumnsMut<'_>,
+    c: usize,
+    last: usize,
+    t: usize,
+) -> usize {
+    let ld = out.ld();
+    let next = p.next.map_or(std::ptr::null(), <[u8]>::as_ptr);
+    let prefetch = t == 0 && !PART && !next.is_null();
+    // SAFETY: `check` saw that w has n_in rows of at least as many columns as out, ld_w apart, and x a row of n_in elements for
+    // each of out, ld_x apart; the caller that c.. and t.. are inside out. Without PART a vector is whole.
+    unsafe {
+        let w = p.w.as_ptr();
+        let x: [*const f32; T] = std::array::from_fn(|j| p.x.as_ptr().add((t + j) * p.ld_x));
+        let y: [*mut f32; T] = std::array::from_fn(|j| out.as_mut_ptr().add((t + j) * ld + c));
+        let mut sums = [[s.splat(0.0); T]; C];
+        if p.add {
+            for (i, sums) in sums.iter_mut().enumerate() {
+                for (y, sum) in y.iter().zip(sums) {
+                    *sum = if PART { s.load_first(*y, last) } else { s.load(y.add(i * S::LANES)) };
+                }
+            }
+        }
+        for k in 0..p.n_in {
+            let at = (k * p.ld_w + c) * E::SIZE;
+            if prefetch {
+                let ahead =
+                    if at + AHEAD < p.w.len() { w.wrapping_add(at + AHEAD) } else { next.wrapping_add(at + AHEAD - p.w.len()) };
+                for line in (0..C * S::LANES * E::SIZE).step_by(64) {
+                    s.prefetch(ahead.wrapping_add(line));
+                }
+            }
+            let w = w.add(at);
+            let x: [S::V; T] = std::array::from_fn(|j| s.splat(*x[j].add(k)));
+            for (i, sums) in sums.iter_mut().enumerate() {
+                let w = if PART { E::load_first(s, w, last) } else { E::load(s, w.add(i * S::LANES * E::SIZE)) };
+                for (x, sum) in x.iter().zip(sums) {
+                    *sum = s.fma(w, *x, *sum);
+                }
+            }
+        }
+        for (i, sums) in sums.into_iter().enumerate() {
+            for (y, sum) in y.iter().zip(sums) {
+                if PART {
+                    s.store_first(*y, last, sum);
+                } else {
+                    s.store(y.add(i * S::LANES), sum);
+                }
+            }
+        }
+    }
+    T
+}
