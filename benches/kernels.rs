@@ -7,7 +7,7 @@ mod machine;
 
 use engine::blas;
 use engine::format::{DType, Quant};
-use engine::kernels::{Activations, Kernels, Layout, Matrix, bytes_of};
+use engine::kernels::{Activations, Kernels, Layout, Matrix, Scaling, bytes_of};
 use engine::threads::{Pool, available_cores};
 use std::time::Instant;
 
@@ -109,7 +109,7 @@ fn product(pool: &Pool, kernels: &Kernels, w: Matrix<'_>, m: usize, by_sgemm: bo
     let mut scratch = vec![(true, vec![0.0; MANY * N_IN]); pool.threads()];
     let start = Instant::now();
     if matches!(w.dtype, DType::Quant(_)) && !by_sgemm {
-        kernels.quantise(&x, N_IN, &mut quantised);
+        kernels.quantise(&x, N_IN, Scaling::for_types([w.dtype].into_iter()), &mut quantised);
     }
     pool.for_each_columns(&mut scratch, &mut y, m, N_OUT, if by_sgemm { MANY } else { FEW }, |(ok, panel), mut part| {
         let cols = part.cols();

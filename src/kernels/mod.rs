@@ -31,7 +31,7 @@ pub use attention::BlockProduct;
 use float::{Floats, Matmul, Pack, Product};
 pub use isa::Isa;
 use quant::Quants;
-pub use quant::activations::Activations;
+pub use quant::activations::{Activations, Scaling};
 pub use quant::pack::{LARGEST, pack as pack_quant, packs, unfit};
 
 /// How a weight matrix lies in memory.
@@ -93,7 +93,7 @@ pub struct Kernels {
     /// The same for many tokens.
     products_many: Quants<quant::MatmulMany>,
     quantise: quant::Quantise,
-    quantise_column: unsafe fn(&[f32], usize, usize, &mut [Activations]),
+    quantise_column: quant::QuantiseColumn,
     pack: Floats<Pack>,
     rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
     layer_norm: LayerNorm,
@@ -146,12 +146,12 @@ impl Kernels {
 
     /// Activations in the form that [`Kernels::matmul_quantised`] takes: `x: [n_tokens, n_in]` into
     /// `out: [n_tokens, n_in.div_ceil(Activations::BLOCK)]`.
-    pub fn quantise(&self, x: &[f32], n_in: usize, out: &mut [Activations]) {
+    pub fn quantise(&self, x: &[f32], n_in: usize, scaling: Scaling, out: &mut [Activations]) {
         let blocks = n_in.div_ceil(Activations::BLOCK);
         assert!(n_in > 0 && x.len().is_multiple_of(n_in) && out.len() == x.len() / n_in * blocks);
         for (x, out) in x.chunks_exact(n_in).zip(out.chunks_exact_mut(blocks)) {
             // SAFETY: `select` saw the features.
-            unsafe { (self.quantise)(x, out) }
+            unsafe { (self.quantise)(x, scaling, out) }
         }
     }
 
@@ -168,10 +168,10 @@ impl Kernels {
     }
 
     /// Block `block` of every row of `x: [out.len(), n_in]`, in the form that [`Kernels::matmul_quantised_many`] takes.
-    pub fn quantise_column(&self, x: &[f32], n_in: usize, block: usize, out: &mut [Activations]) {
+    pub fn quantise_column(&self, x: &[f32], n_in: usize, scaling: Scaling, block: usize, out: &mut [Activations]) {
         assert!(n_in > block * Activations::BLOCK && Some(x.len()) == n_in.checked_mul(out.len()));
         // SAFETY: `select` saw the features.
-        unsafe { (self.quantise_column)(x, n_in, block, out) }
+        unsafe { (self.quantise_column)(x, n_in, scaling, block, out) }
     }
 
     /// As [`Kernels::matmul_quantised`], for many tokens: `x: [n_in.div_ceil(Activations::BLOCK), out.rows()]` is from

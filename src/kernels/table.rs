@@ -10,7 +10,7 @@ macro_rules! table {
         use crate::kernels::Kernels;
         use crate::kernels::attention::{self, BlockProduct};
         use crate::kernels::float::{Element, Floats, Product, convert, in_out, out_in};
-        use crate::kernels::quant::activations::{self, Activations};
+        use crate::kernels::quant::activations::{self, Activations, Scaling};
         use crate::kernels::quant::{Format, for_each_format};
         use crate::kernels::vector::{math, norm};
         use crate::threads::ColumnsMut;
@@ -41,12 +41,12 @@ macro_rules! table {
             quant::unpack::<F>(data, out)
         }
         #[target_feature(enable = $features)]
-        fn quantise(x: &[f32], out: &mut [Activations]) {
-            activations::quantise(x, out)
+        fn quantise(x: &[f32], scaling: Scaling, out: &mut [Activations]) {
+            activations::quantise(x, scaling, out)
         }
         #[target_feature(enable = $features)]
-        fn quantise_column(x: &[f32], n_in: usize, block: usize, out: &mut [Activations]) {
-            activations::quantise_column(x, n_in, block, out)
+        fn quantise_column(x: &[f32], n_in: usize, scaling: Scaling, block: usize, out: &mut [Activations]) {
+            activations::quantise_column(x, n_in, scaling, block, out)
         }
         #[target_feature(enable = $features)]
         fn pack<E: Element>(src: &[f32], dst: &mut [u8]) {

@@ -8,7 +8,7 @@ use super::profile::Op;
 use super::{Ctx, Path};
 use crate::blas;
 use crate::format::{DType, Tensor};
-use crate::kernels::{Activations, Kernels, Layout, Matrix, bytes_of};
+use crate::kernels::{Activations, Kernels, Layout, Matrix, Scaling, bytes_of};
 use crate::threads::ColumnsMut;
 use std::ops::Range;
 
@@ -99,10 +99,10 @@ pub fn linear(ctx: &mut Ctx<'_>, op: Op, parts: &[Linear], x: &[f32], n_tokens: 
     assert!(parts.iter().all(|p| p.n_in == n_in));
     let (x, y) = (&x[..n_tokens * n_in], &mut y[..n_tokens * n_out]);
     let blocks = n_tokens * parts.iter().map(Linear::quantised_len).max().unwrap_or(0);
-    let quantised = quantise(ctx, x, n_in, blocks);
+    let quantised = quantise(ctx, parts, x, n_in, blocks);
     let (kernels, path) = (ctx.kernels, ctx.path);
     let by_blas = path == Path::Many && blas::available();
-    let chunk = if by_blas && !parts.iter().all(Linear::is_quantised) { MANY_CHUNK } else { FEW_CHUNK };
+    let chunk = if by_blas && !parts.iter().any(Linear::is_quantised) { MANY_CHUNK } else { FEW_CHUNK };
     ctx.pool.for_each_columns(ctx.workers, y, n_tokens, n_out, chunk, |worker, mut columns| {
         let mut start = 0; // first column of the part
         for part in parts {
@@ -131,26 +131,27 @@ pub fn linear(ctx: &mut Ctx<'_>, op: Op, parts: &[Linear], x: &[f32], n_tokens: 
     ctx.lap(op, parts.iter().map(Linear::weight_bytes).sum());
 }
 
-/// The rows of `x: [n_tokens, n_in]` in 8 bits, as the products of the path take them, in the first worker's scratch, which is taken out of it; nothing if `blocks`, the
-/// number of blocks, is 0.
-fn quantise(ctx: &mut Ctx<'_>, x: &[f32], n_in: usize, blocks: usize) -> Vec<Activations> {
+/// The rows of `x: [n_tokens, n_in]` in 8 bits, as the path's products with the quantised ones of `parts` take them, in the first worker's
+/// scratch, which is taken out of it; nothing if `blocks`, the number of blocks, is 0.
+fn quantise(ctx: &mut Ctx<'_>, parts: &[Linear], x: &[f32], n_in: usize, blocks: usize) -> Vec<Activations> {
     if blocks == 0 {
         return Vec::new();
     }
     let kernels = ctx.kernels;
+    let scaling = Scaling::for_types(parts.iter().filter(|part| part.is_quantised()).map(|part| part.weight.dtype));
     let mut quantised = std::mem::take(&mut ctx.workers[0].quantised);
     let row_len = n_in.div_ceil(Activations::BLOCK);
     if ctx.path == Path::Many {
         ctx.pool.for_each_rows(ctx.workers, &mut quantised[..blocks], blocks / row_len, 1, |_, first, columns| {
             for (i, column) in columns.chunks_exact_mut(blocks / row_len).enumerate() {
-                kernels.quantise_column(x, n_in, first + i, column);
+                kernels.quantise_column(x, n_in, scaling, first + i, column);
             }
         });
     } else if x.len() < QUANTISE_ALONE {
-        kernels.quantise(x, n_in, &mut quantised[..blocks]);
+        kernels.quantise(x, n_in, scaling, &mut quantised[..blocks]);
     } else {
         ctx.pool.for_each_rows(ctx.workers, &mut quantised[..blocks], row_len, 4, |_, first, rows| {
-            kernels.quantise(&x[first * n_in..][..rows.len() / row_len * n_in], n_in, rows);
+            kernels.quantise(&x[first * n_in..][..rows.len() / row_len * n_in], n_in, scaling, rows);
         });
     }
     ctx.lap(Op::Quantise, 0);

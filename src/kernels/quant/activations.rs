@@ -3,8 +3,26 @@
 //! 256 activations x share a scale `d` (f32), each 32 of them a factor `f` (1 to 63), each has its own `q` (−127 to 127):
 //! x ≈ d·f·q. `f` is as small as `q` allows, so a part's rounding error is at most half of `d·f`, where
 //! `d·f ≤ max|part| / 127 + max|block| / 8001`: nearly what a scale of its own would give, and an integer product can take `f` in.
+//! Where only types with a floating-point scale to each 32 will meet them, each 32 do have a scale of their own ([`Scaling`]).
 
 use super::many::OFFSET;
+use crate::format::DType;
+
+/// What scales 32 activations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scaling {
+    /// A factor and the scale of their 256: for products with any type.
+    Factors,
+    /// A scale of their own: for products with types whose blocks have 32 elements.
+    Own,
+}
+
+impl Scaling {
+    /// The best for products with matrices of all these types.
+    pub fn for_types(mut types: impl Iterator<Item = DType>) -> Scaling {
+        if types.all(|dtype| dtype.block_elements() == PART) { Scaling::Own } else { Scaling::Factors }
+    }
+}
 
 /// A block of 256 activations.
 #[repr(C, align(64))]
@@ -13,13 +31,13 @@ pub struct Activations {
     pub(super) q: [i8; 256],
     /// Σ q of each 16: those at even places, then those at odd ones.
     pub(super) sums_16: [i16; 16],
-    /// f of each 32.
+    /// f of each 32, with [`Scaling::Factors`].
     pub(super) factors: [i16; 8],
-    /// d
+    /// d, likewise.
     pub(super) scale: f32,
-    /// d·f of each 32: those at even places, then those at odd ones.
+    /// d·f of each 32, or its own scale: those at even places, then those at odd ones.
     pub(super) scales: [f32; 8],
-    /// d·f·Σ q of each 32, in the same order.
+    /// That times Σ q, in the same order.
     pub(super) sums: [f32; 8],
     /// For many tokens only: of each 16, −32 times the sum of the first two q of every four, and that of the last two.
     pub(super) offsets: [[i16; 2]; 16],
@@ -33,6 +51,8 @@ pub(super) const MAX_FACTOR: f32 = 63.0;
 const MAX_Q: f32 = 127.0;
 /// Blocks of nothing larger become 0; from here on no intermediate result is a denormal.
 const LEAST: f32 = 7.9e-31; // 2^-100
+/// The least scale of a part of its own, in scales of its 256.
+const LEAST_OWN: f32 = 2.5e-4; // 2^-12
 
 impl Activations {
     /// Elements of a block.
@@ -52,17 +72,17 @@ impl Activations {
 /// Rounds `x` to `out`, `x.len().div_ceil(256)` blocks, the last filled up with zeros. A block that holds a NaN or an
 /// infinity makes every product with it a NaN.
 #[inline(always)]
-pub(in crate::kernels) fn quantise(x: &[f32], out: &mut [Activations]) {
+pub(in crate::kernels) fn quantise(x: &[f32], scaling: Scaling, out: &mut [Activations]) {
     for (x, out) in x.chunks(BLOCK).zip(out) {
-        quantise_part(x, out);
+        quantise_part(x, scaling, out);
     }
 }
 
 /// The same for block `block` of every row of `x: [out.len(), n_in]`, as products of many tokens take it.
 #[inline(always)]
-pub(in crate::kernels) fn quantise_column(x: &[f32], n_in: usize, block: usize, out: &mut [Activations]) {
+pub(in crate::kernels) fn quantise_column(x: &[f32], n_in: usize, scaling: Scaling, block: usize, out: &mut [Activations]) {
     for (x, out) in x.chunks_exact(n_in).zip(out) {
-        quantise_part(&x[block * BLOCK..n_in.min((block + 1) * BLOCK)], out);
+        quantise_part(&x[block * BLOCK..n_in.min((block + 1) * BLOCK)], scaling, out);
         for (offsets, q) in out.offsets.iter_mut().zip(out.q.as_chunks::<16>().0) {
             let of = |at: usize| (0..4).map(|i| i16::from(q[4 * i + at]) + i16::from(q[4 * i + at + 1])).sum::<i16>();
             *offsets = [-OFFSET * of(0), -OFFSET * of(2)]; // at most 32·8·127 < 2^15
@@ -72,13 +92,13 @@ pub(in crate::kernels) fn quantise_column(x: &[f32], n_in: usize, block: usize, 
 
 /// Up to a block of activations, filled up with zeros.
 #[inline(always)]
-fn quantise_part(x: &[f32], out: &mut Activations) {
+fn quantise_part(x: &[f32], scaling: Scaling, out: &mut Activations) {
     match x.first_chunk() {
-        Some(x) => quantise_block(x, out),
+        Some(x) => quantise_block(x, scaling, out),
         None => {
             let mut filled = [0.0; BLOCK];
             filled[..x.len()].copy_from_slice(x);
-            quantise_block(&filled, out);
+            quantise_block(&filled, scaling, out);
         }
     }
 }
@@ -89,7 +109,7 @@ pub(super) const fn split(j: usize) -> usize {
 }
 
 #[inline(always)]
-fn quantise_block(x: &[f32; BLOCK], out: &mut Activations) {
+fn quantise_block(x: &[f32; BLOCK], scaling: Scaling, out: &mut Activations) {
     let (parts, _) = x.as_chunks::<PART>();
     // The bits of magnitudes are in the order of the magnitudes, and a NaN's are above all others.
     let mut largest = [0u32; 8];
@@ -105,8 +125,13 @@ fn quantise_block(x: &[f32; BLOCK], out: &mut Activations) {
     out.scale = max / (MAX_Q * MAX_FACTOR);
     let per_factor = MAX_FACTOR / max;
     for (j, part) in parts.iter().enumerate() {
-        let factor = (f32::from_bits(largest[j]) * per_factor).ceil().clamp(1.0, MAX_FACTOR);
-        let scale = out.scale * factor;
+        let largest = f32::from_bits(largest[j]);
+        let factor = (largest * per_factor).ceil().clamp(1.0, MAX_FACTOR);
+        let scale = match scaling {
+            // Parts that are as good as nothing beside their 256 keep to these: no denormals, no infinite inverse.
+            Scaling::Own => (largest / MAX_Q).max(out.scale * LEAST_OWN),
+            Scaling::Factors => out.scale * factor,
+        };
         let inverse = 1.0 / scale;
         let (mut even, mut odd) = (0, 0);
         let q = &mut out.q[j * PART..][..PART];

@@ -39,7 +39,7 @@ mod tests;
 use super::Unpack;
 use crate::format::{DType, Quant};
 use crate::threads::ColumnsMut;
-use activations::{Activations, BLOCK};
+use activations::{Activations, BLOCK, Scaling};
 use half::f16;
 use ints::Ints;
 use product::Scales;
@@ -109,7 +109,9 @@ pub(super) type Matmul = unsafe fn(&Product<'_>, &mut ColumnsMut<'_>);
 /// The same for many tokens, with scratch of [`many::scratch_len`].
 pub(super) type MatmulMany = unsafe fn(&Product<'_>, &mut [f32], &mut ColumnsMut<'_>);
 /// From f32 to 8 bits. To call it: the CPU has its features.
-pub(super) type Quantise = unsafe fn(&[f32], &mut [Activations]);
+pub(super) type Quantise = unsafe fn(&[f32], Scaling, &mut [Activations]);
+/// The same for a column of blocks. To call it: the CPU has its features.
+pub(super) type QuantiseColumn = unsafe fn(&[f32], usize, Scaling, usize, &mut [Activations]);
 
 /// What to multiply: `out[t, c] = Σ_k w[first + c, k] · x[t, k]`.
 pub(super) struct Product<'a> {

@@ -2,7 +2,7 @@ use super::activations::split;
 use super::{BLOCK, f16_at};
 use crate::format::{DType, Quant};
 use crate::kernels::testing::*;
-use crate::kernels::{Activations, Isa, Kernels, Layout, Matrix, table};
+use crate::kernels::{Activations, Isa, Kernels, Layout, Matrix, Scaling, table};
 use crate::threads::ColumnsMut;
 use half::f16;
 use std::path::Path;
@@ -143,9 +143,12 @@ impl Case {
         let Self { quant, n_out, n_in, .. } = *self;
         Matrix { dtype: quant.into(), layout: Layout::OutIn, n_out, n_in, data: &self.bytes[self.start..] }
     }
+    fn scaling(&self) -> Scaling {
+        Scaling::for_types(std::iter::once(self.quant.into()))
+    }
     fn activations(&self, kernels: &Kernels) -> Vec<Activations> {
         let mut x = vec![Activations::ZERO; self.m * self.n_in.div_ceil(BLOCK)];
-        kernels.quantise(&self.x, self.n_in, &mut x);
+        kernels.quantise(&self.x, self.n_in, self.scaling(), &mut x);
         x
     }
     /// The outputs from `first` on that fill `y: [m, n]`.
@@ -157,7 +160,7 @@ impl Case {
             By::Many => {
                 let mut x = vec![Activations::ZERO; self.m * self.n_in.div_ceil(BLOCK)];
                 for (block, x) in x.chunks_exact_mut(self.m).enumerate() {
-                    kernels.quantise_column(&self.x, self.n_in, block, x);
+                    kernels.quantise_column(&self.x, self.n_in, self.scaling(), block, x);
                 }
                 let mut scratch = vec![f32::NAN; Kernels::scratch_len(n, self.m)];
                 kernels.matmul_quantised_many(self.matrix(), first, &x, &mut scratch, &mut y);
@@ -200,7 +203,11 @@ impl Case {
                 let at = c * self.n_in + k;
                 let x = &x[t * groups + k / BLOCK];
                 let (i, j) = (k % BLOCK, k % BLOCK / 32);
-                let x = f64::from(x.scale) * f64::from(x.factors[j]) * f64::from(x.q[i]);
+                let scale = match self.scaling() {
+                    Scaling::Factors => f64::from(x.scale) * f64::from(x.factors[j]),
+                    Scaling::Own => f64::from(x.scales[split(j)]),
+                };
+                let x = scale * f64::from(x.q[i]);
                 let b = offset(self.quant, &blocks[at / block * dtype.block_bytes()..]);
                 sum += f64::from(w[at]) * x;
                 magnitude += (f64::from(w[at]).abs() + 2.0 * b) * x.abs();
@@ -341,27 +348,34 @@ fn activations_are_near_and_the_same_everywhere() {
         for size in [1e-25, 1.0, 3e37] {
             let mut x: Vec<f32> = random.vec(n).iter().map(|x| x * size).collect();
             x[n / 2] *= 1000.0f32.min(f32::MAX / size / 4.0);
-            let mut want: Option<Vec<Activations>> = None;
-            for (name, kernels) in tables() {
-                let mut got = vec![Activations::ZERO; n.div_ceil(BLOCK)];
-                kernels.quantise(&x, n, &mut got);
-                let want = want.get_or_insert_with(|| got.clone());
-                for ((got, want), x) in got.iter().zip(want).zip(x.chunks(BLOCK)) {
-                    assert!(got.q == want.q && got.factors == want.factors && got.sums_16 == want.sums_16, "{name}");
-                    assert_eq!((bits(&got.scales), bits(&got.sums)), (bits(&want.scales), bits(&want.sums)), "{name}");
-                    near(got, x);
+            for scaling in [Scaling::Factors, Scaling::Own] {
+                let mut want: Option<Vec<Activations>> = None;
+                for (name, kernels) in tables() {
+                    let mut got = vec![Activations::ZERO; n.div_ceil(BLOCK)];
+                    kernels.quantise(&x, n, scaling, &mut got);
+                    let want = want.get_or_insert_with(|| got.clone());
+                    for ((got, want), x) in got.iter().zip(want).zip(x.chunks(BLOCK)) {
+                        assert!(got.q == want.q && got.factors == want.factors && got.sums_16 == want.sums_16, "{name}");
+                        assert_eq!((bits(&got.scales), bits(&got.sums)), (bits(&want.scales), bits(&want.sums)), "{name}");
+                        near(got, x, scaling);
+                    }
                 }
             }
         }
     }
 }
 
-fn near(got: &Activations, x: &[f32]) {
+fn near(got: &Activations, x: &[f32], scaling: Scaling) {
     let max = |x: &[f32]| x.iter().fold(0f64, |m, x| m.max(f64::from(x.abs())));
     for (j, part) in x.chunks(32).enumerate() {
-        let step = f64::from(got.scale) * f64::from(got.factors[j]);
-        assert!((1..=63).contains(&got.factors[j]));
-        assert!(step <= (max(part) / 127.0 + max(x) / 8001.0) * (1.0 + 4.0 * U));
+        let (step, most) = match scaling {
+            Scaling::Factors => {
+                assert!((1..=63).contains(&got.factors[j]));
+                (f64::from(got.scale) * f64::from(got.factors[j]), max(part) / 127.0 + max(x) / 8001.0)
+            }
+            Scaling::Own => (f64::from(got.scales[split(j)]), (max(part) / 127.0).max(max(x) / 8001.0 / 4000.0)),
+        };
+        assert!(step <= most * (1.0 + 4.0 * U));
         for (x, q) in part.iter().zip(&got.q[32 * j..]) {
             assert!(*q >= -127);
             // The quotient is rounded to f32 four times before it is rounded to an integer.
@@ -384,7 +398,7 @@ fn nothing_and_almost_nothing_are_zero() {
     for (_, kernels) in tables() {
         for tiny in [0.0, -0.0, 1e-45, 1e-31] {
             let mut got = [Activations::ZERO];
-            kernels.quantise(&[tiny; 256], 256, &mut got);
+            kernels.quantise(&[tiny; 256], 256, Scaling::Factors, &mut got);
             assert!(got[0].q == [0; 256] && got[0].sums == [0.0; 8] && got[0].scale == 0.0);
         }
     }
