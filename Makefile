@@ -31,7 +31,6 @@ test: test-rust test-c test-package
 	@echo "make test: everything passed"
 
 bench: setup
-	$(CARGO) bench --locked --bench kernels
 	$(CARGO) bench --locked --bench bench -- $(BENCH)
 
 install: setup

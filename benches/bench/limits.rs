@@ -6,7 +6,7 @@ use crate::report::Report;
 use serde_json::json;
 
 pub fn run(report: &mut Report<'_>) -> Result<(), String> {
-    let (threads, runs) = (thread_counts(report.options.threads), report.options.pick(10, 3));
+    let (threads, runs) = (thread_counts(report.options.threads), report.options.pick(20, 6));
     let dram = [1, 4, 8].map(|streams| (streams, format!("limits/dram/{streams}-streams")));
     let l2 = "limits/l2";
     let units: Vec<(Unit, String)> = Unit::available().map(|unit| (unit, format!("limits/{}", unit.row()))).collect();

@@ -24,9 +24,13 @@ impl Times {
         self.0.len()
     }
     pub fn median(&self) -> f64 {
+        self.quantile(0.5)
+    }
+    /// The time that this part of the runs are below.
+    pub fn quantile(&self, part: f64) -> f64 {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
-        sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+        sorted.get((sorted.len() as f64 * part) as usize).copied().unwrap_or(f64::NAN)
     }
     pub fn best(&self) -> f64 {
         self.0.iter().copied().fold(f64::INFINITY, f64::min)

@@ -12,10 +12,10 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from engine import REPOSITORY, Engine, LlamaCpp, log_softmax, quantise, skip
+from engine import REPOSITORY, Engine, log_softmax, skip
 
 try:
-    import llama_cpp  # noqa: F401
+    from llamacpp import LlamaCpp, quantise
 except ImportError as missing:
     skip(missing)
 

@@ -13,11 +13,11 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from engine import REPOSITORY, Engine, LlamaCpp, log_softmax, quantise, skip
+from engine import REPOSITORY, Engine, log_softmax, skip
 
 try:
     import gguf  # noqa: F401
-    import llama_cpp  # noqa: F401
+    from llamacpp import LlamaCpp, quantise
     import torch
     from transformers import GPT2Config, LlamaConfig, Olmo2Config, Qwen2Config
 except ImportError as missing:

@@ -14,11 +14,11 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from engine import REPOSITORY, LlamaCpp, library, log_softmax, quantise, skip
+from engine import REPOSITORY, library, log_softmax, skip
 
 try:
     import gguf
-    import llama_cpp  # noqa: F401
+    from llamacpp import LlamaCpp, quantise
     import torch
     from transformers import GPT2Config, LlamaConfig, MixtralConfig, Olmo2Config, Qwen2Config
 except ImportError as missing:

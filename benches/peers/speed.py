@@ -1,22 +1,29 @@
 #!/usr/bin/env python3
-"""Prefill and decode in tokens/s, this library and llama.cpp in turns on the same files.
+"""This library and its peers on the same files in turns: prefill, decode, batches, start, memory.
 
-    python3 benches/peers/speed.py MODEL.gguf [...] [--threads 2] [--rounds 3] [--prefill 512] [--decode 64] [--depth 0]
+    python3 benches/peers/speed.py MODEL.gguf [...] [--only PART ...] [--threads 2] [--rounds 3] [--steps 32] [--json FILE]
 
-Each round runs both programs once, one after the other; the table has the medians and the ratio of each round's pair, smallest to
-largest. Decode feeds the same tokens to both, `--depth` tokens behind the beginning.
+Files: those that `make bench` writes to target/bench-models, or any other. --only takes parts of the rows' names (prefill/512, decode/0,
+decode/2048, batch/1 to batch/8, start). Each round runs every program once, one after the other; a row has each program's median, and of
+each peer the ratio of this library's figure to its own in the same round: the median, smallest and largest.
+
+llama.cpp runs with its 16-bit cache (ours has 32), with flash attention on and off, and the better of the two counts. PyTorch runs
+transformers' model of the same shape in the file's type, f32 or bf16. A peer that is not installed, or has no such type, is named.
 """
 import argparse
+import json
 import statistics
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
-from engine import Engine, LlamaCpp, skip
+from engine import Engine, skip
 
-try:
-    import llama_cpp  # noqa: F401
-except ImportError as missing:
-    skip(missing)
+ROWS = ["prefill/512", "decode/0", "decode/2048", "batch/1", "batch/2", "batch/4", "batch/8", "start"]
+PROMPT = 8  # of a batch's sequences
+START = [1, 300, 400, 500]
 
 
 def timed(call):
@@ -25,38 +32,214 @@ def timed(call):
     return time.perf_counter() - start
 
 
-def measure(model, args, tokens):
-    model.reset()
-    prefill = args.prefill / timed(lambda: model.feed(tokens[:args.prefill]))
-    model.reset()
-    if args.depth:
-        model.feed(tokens[:args.depth])
-    model.feed(tokens[:1])
-    decode = args.decode / timed(lambda: [model.feed([token]) for token in tokens[1:args.decode + 1]])
-    return prefill, decode
+def peers(missing):
+    """The classes that can be had; adds a sentence to `missing` for each other one."""
+    found = {}
+    for name, module, hint in (("llama.cpp", "llamacpp", "pip install llama-cpp-python, with CC=clang"),
+                               ("PyTorch", "pytorch", "pip install torch transformers")):
+        try:
+            found[name] = __import__(module)
+        except ImportError as error:
+            missing.append(f"{name} is missing ({error}): {hint}")
+    return found
+
+
+class Programs:
+    """Every program that has the model, by name."""
+
+    def __init__(self, path, found, args, notes):
+        self.path, self.args, self.found, self.notes = path, args, dict(found), notes
+        self.engine = Engine(path, threads=args.threads)
+        self.all = {"engine": self.engine}
+        if "PyTorch" in found:
+            try:
+                self.all["PyTorch"] = found["PyTorch"].PyTorch(self.engine.metadata, args.threads)
+            except KeyError as error:
+                notes.append(f"PyTorch has no such model: {error}")
+
+    def contexts(self, tokens, sequences):
+        """All of them, with contexts of llama.cpp for so many tokens of so many sequences."""
+        with_llama = dict(self.all)
+        if "llama.cpp" in self.found:
+            api, model = self.found["llama.cpp"], None
+            try:
+                for flash in (True, False):
+                    context = api.LlamaCpp(self.path, self.args.threads, tokens * sequences, flash, api.F16, sequences, model)
+                    model = context.model
+                    with_llama[f"llama.cpp {'with' if flash else 'without'} flash attention"] = context
+            except RuntimeError as error:
+                self.notes.append(str(error))
+                del self.found["llama.cpp"]
+        return with_llama
+
+    def close(self, contexts):
+        # The first one owns the model, so it goes last.
+        for name in sorted(set(contexts) - set(self.all), reverse=True):
+            contexts[name].close()
+
+
+def rounds(args, programs, measure):
+    """Of each program, what `measure` gives in each round, behind one that does not count."""
+    figures = {name: [] for name in programs}
+    for i in range(args.rounds + 1):
+        for name, program in programs.items():
+            time.sleep(0.2)  # threads of the one before go to sleep
+            figure = measure(program)
+            if i > 0:
+                figures[name].append(figure)
+    return figures
+
+
+def prefill(programs, tokens, args):
+    def measure(program):
+        program.reset()
+        return len(tokens) / timed(lambda: program.feed(tokens))
+
+    return rounds(args, programs, measure)
+
+
+def decode(programs, tokens, depth, args):
+    for program in programs.values():
+        program.reset()
+        for first in range(0, depth, 512):
+            program.feed(tokens[first:min(first + 512, depth)])
+
+    def measure(program):
+        program.reset(depth)
+        step = program.stepper(1)
+        step(tokens[depth:depth + 1])
+        steps = tokens[depth + 1:depth + 1 + args.steps]
+        return len(steps) / timed(lambda: [step([token]) for token in steps])
+
+    return rounds(args, programs, measure)
+
+
+def batch(programs, tokens, n, args):
+    def measure(program):
+        program.begin(tokens[:PROMPT], n)
+        step = program.stepper(n)
+        step(tokens[:n])
+        return n * args.steps / timed(lambda: [step(tokens[i:i + n]) for i in range(args.steps)])
+
+    return rounds(args, programs, measure)
+
+
+def memory():
+    """Resident MB: the process's own, pages of files."""
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
+    return [int(lines[key].split()[0]) / 1000 for key in ("RssAnon", "RssFile")]
+
+
+def start_child(name, path, threads):
+    before, start = memory(), time.perf_counter()
+    if name == "engine":
+        program = Engine(path, threads=threads)
+    else:
+        import llamacpp
+        program = llamacpp.LlamaCpp(path, threads, 512, "without" not in name, llamacpp.F16)
+    program.feed(START)
+    seconds, after = time.perf_counter() - start, memory()
+    print(json.dumps({"s": seconds, "mb": [b - a for a, b in zip(before, after)]}))
+
+
+def start(names, path, args, notes):
+    """Seconds from opening a program's library to its first token, and memory, in processes of their own."""
+    def run(name):
+        command = [sys.executable, __file__, "--child", name, "--threads", str(args.threads), str(path)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise RuntimeError(f"{name}: {done.stderr.strip()[-500:]}")
+        told = json.loads(done.stdout.splitlines()[-1])
+        memories[name] = told["mb"]
+        return told["s"]
+
+    memories = {}
+    figures = rounds(args, {name: name for name in names}, run)
+    for name, (own, mapped) in memories.items():
+        notes.append(f"memory after the first token, {name}: {own:.0f} MB of its own + {mapped:.0f} of files")
+    return figures, memories
+
+
+def compare(figures, lower_is_better):
+    """Of each peer (of llama.cpp's settings the better one) the ratios to ours, so that more than 1 means that ours is ahead."""
+    medians = {name: statistics.median(values) for name, values in figures.items()}
+    llama = [name for name in figures if name.startswith("llama.cpp")]
+    best = (min if lower_is_better else max)(llama, key=medians.get, default=None)
+    ratios = {}
+    for name in figures:
+        if name != "engine" and (name == best or name not in llama):
+            pairs = zip(figures["engine"], figures[name])
+            each = sorted(theirs / ours if lower_is_better else ours / theirs for ours, theirs in pairs)
+            ratios[name] = (statistics.median(each), each[0], each[-1])
+    return medians, ratios
+
+
+def show(row, figures, unit):
+    medians, ratios = compare(figures, unit == "s")
+    print(f"  {row:12} engine {medians.pop('engine'):9.3f} {unit}", flush=True)
+    for name, median in medians.items():
+        ratio = "ratio {:.2f} ({:.2f} to {:.2f})".format(*ratios[name]) if name in ratios else "the worse setting"
+        print(f"  {'':12} {name:32} {median:9.3f} {unit}   {ratio}", flush=True)
+    return {"row": row, "unit": unit, "rounds": figures, "ratios": ratios}
+
+
+def measure(path, found, args):
+    wanted = [row for row in ROWS if not args.only or any(part in row for part in args.only)]
+    print(f"{Path(path).name}, {args.threads} threads, {args.rounds} rounds")
+    notes, results = [], []
+    programs = Programs(path, found, args, notes)
+    tokens = np.random.default_rng(1).integers(3, programs.engine.vocab, 4096)
+
+    def group(rows, context, sequences, run):
+        rows = [row for row in wanted if row in rows]
+        longest = programs.engine.context_length()
+        if rows and context > longest:
+            notes.append(f"{', '.join(rows)}: skipped, the context is {longest} tokens")
+        elif rows:
+            contexts = programs.contexts(context, sequences)
+            for row in rows:
+                results.append(show(row, run(contexts, row), "tokens/s"))
+            programs.close(contexts)
+
+    short = 512 + 8
+    group(["prefill/512"], short, 1, lambda all, row: prefill(all, tokens[:512], args))
+    group(["decode/0"], short, 1, lambda all, row: decode(all, tokens, 0, args))
+    group(["decode/2048"], 2048 + args.steps + 8, 1, lambda all, row: decode(all, tokens, 2048, args))
+    for n in (1, 2, 4, 8):
+        group([f"batch/{n}"], 256, n, lambda all, row: batch(all, tokens, n, args))
+    programs.all.pop("PyTorch", None)
+    if "start" in wanted:
+        names = ["engine"] + ["llama.cpp with flash attention"] * ("llama.cpp" in programs.found)
+        figures, memories = start(names, path, args, notes)
+        results.append({**show("start", figures, "s"), "mb": memories})
+        if "PyTorch" in found:
+            notes.append("start: PyTorch has no file to load")
+    programs.engine.close()
+    for note in notes:
+        print(f"  {note}")
+    return {"model": Path(path).name, "rows": results, "notes": notes}
 
 
 def main():
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="+")
-    for name, default in (("threads", 2), ("rounds", 3), ("prefill", 512), ("decode", 64), ("depth", 0)):
+    parser.add_argument("--only", nargs="+", default=[])
+    for name, default in (("threads", 2), ("rounds", 3), ("steps", 32)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--json")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    for path in args.models:
-        context = max(args.prefill, args.depth + args.decode) + 8
-        models = Engine(path, threads=args.threads), LlamaCpp(path, args.threads, context)
-        tokens = np.random.default_rng(1).integers(3, models[0].vocab, context)
-        for model in models:
-            measure(model, args, tokens)  # warm
-        rounds = [[measure(model, args, tokens) for model in models] for _ in range(args.rounds)]
-        for what, name in ((0, f"prefill {args.prefill}"), (1, f"decode at {args.depth}")):
-            ours, theirs = ([pair[i][what] for pair in rounds] for i in (0, 1))
-            ratios = sorted(a / b for a, b in zip(ours, theirs))
-            medians = statistics.median(ours), statistics.median(theirs)
-            print(f"{path.rsplit('/', 1)[-1]:32} {name:14} {medians[0]:8.2f} / {medians[1]:8.2f} tokens/s   "
-                  f"ratio {statistics.median(ratios):.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f})", flush=True)
-        for model in models:
-            model.close()
+    if args.child:
+        return start_child(args.child, args.models[0], args.threads)
+    missing = []
+    found = peers(missing)
+    for line in missing:
+        print(line)
+    if not found:
+        skip("there is no peer")
+    results = [measure(path, found, args) for path in args.models]
+    if args.json:
+        Path(args.json).write_text(json.dumps({"threads": args.threads, "missing": missing, "models": results}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -261,6 +261,12 @@ impl Kernels {
         unsafe { (self.silu)(y) }
     }
 
+    /// `y = exp(y − shift)`; their sum.
+    pub fn exp_sum(&self, y: &mut [f32], shift: f32) -> f32 {
+        // SAFETY: `select` saw the features.
+        unsafe { (self.exp_sum)(y, shift) }
+    }
+
     /// `y = gelu(y)` by erf.
     pub fn gelu(&self, y: &mut [f32]) {
         // SAFETY: `select` saw the features.

@@ -80,8 +80,8 @@ mod x86_64 {
             /// # Safety
             /// [`permitted`] has this type.
             pub unsafe fn $name(rounds: usize) -> usize {
-                // SAFETY: the tiles are there and permitted (the caller's promise), configured, zeroed and released in here; no memory
-                // but the configuration is touched.
+                // SAFETY: the tiles are there and permitted (the caller's promise), configured, zeroed and released in here; no
+                // memory but the configuration is touched.
                 unsafe {
                     asm!(
                         "ldtilecfg [{configuration}]",

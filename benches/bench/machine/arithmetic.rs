@@ -94,14 +94,9 @@ impl Unit {
     /// Operations per second (a multiplication and an addition are two) of `threads` threads; the best of `runs`.
     pub fn peak(self, threads: usize, runs: usize) -> f64 {
         assert!(self.is_available());
-        let once = || {
-            let done = AtomicUsize::new(0);
-            let time = together(threads, |_| {
-                done.store(self.run(), Ordering::Relaxed);
-            });
-            (done.into_inner() * threads) as f64 / time.as_secs_f64()
-        };
-        (0..runs).map(|_| once()).fold(0.0, f64::max)
+        let done = AtomicUsize::new(0);
+        let best = together(threads, runs, |_| done.store(self.run(), Ordering::Relaxed));
+        (done.into_inner() * threads) as f64 / best.as_secs_f64()
     }
 
     /// Keeps the unit busy for some milliseconds; returns the number of operations.

@@ -20,19 +20,16 @@ impl Memory {
     /// The same, where each thread reads its part `times` times over.
     pub fn repeated(&self, threads: usize, streams: usize, times: usize, runs: usize) -> f64 {
         let part = self.0.len() / threads;
-        let once = || {
-            together(threads, |thread| {
-                let mine = &self.0[thread * part..(thread + 1) * part];
-                for _ in 0..times {
-                    black_box(match streams {
-                        1 => read::<1>(black_box(mine)),
-                        4 => read::<4>(black_box(mine)),
-                        _ => read::<8>(black_box(mine)),
-                    });
-                }
-            })
-        };
-        let best = (0..runs).map(|_| once()).min().unwrap_or_default();
+        let best = together(threads, runs, |thread| {
+            let mine = &self.0[thread * part..(thread + 1) * part];
+            for _ in 0..times {
+                black_box(match streams {
+                    1 => read::<1>(black_box(mine)),
+                    4 => read::<4>(black_box(mine)),
+                    _ => read::<8>(black_box(mine)),
+                });
+            }
+        });
         (part * threads * times * 8) as f64 / best.as_secs_f64()
     }
 }

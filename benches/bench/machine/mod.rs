@@ -7,7 +7,7 @@ pub mod memory;
 use arithmetic::Unit;
 use engine::format::DType;
 use memory::Memory;
-use std::sync::Barrier;
+use std::sync::{Barrier, Mutex};
 use std::time::{Duration, Instant};
 
 /// Limits that figures are compared with.
@@ -21,7 +21,7 @@ pub struct Limits {
 impl Limits {
     /// Measures them with so many threads, in about a second.
     pub fn now(threads: usize, quick: bool) -> Self {
-        let runs = if quick { 2 } else { 4 };
+        let runs = if quick { 6 } else { 12 };
         let bandwidth = Memory::new(256 << 20).bandwidth(threads, 8, runs);
         let units = Unit::available().map(|unit| (unit, unit.peak(threads, runs))).collect();
         Self { bandwidth, units }
@@ -45,23 +45,26 @@ impl Limits {
     }
 }
 
-/// Runs `f(thread)` on `threads` threads at once and says how long the slowest took.
-fn together(threads: usize, f: impl Fn(usize) + Sync) -> Duration {
-    let barrier = Barrier::new(threads);
+/// Runs `f(thread)` on `threads` threads at once, `runs` times, and says how long the slowest thread took in the best run. The
+/// threads stay the same, because new ones may share a core until the system has spread them out.
+fn together(threads: usize, runs: usize, f: impl Fn(usize) + Sync) -> Duration {
+    let (barrier, slowest) = (Barrier::new(threads), Mutex::new(vec![Duration::ZERO; runs]));
     std::thread::scope(|s| {
-        let runs: Vec<_> = (0..threads)
-            .map(|thread| {
-                let (barrier, f) = (&barrier, &f);
-                s.spawn(move || {
+        for thread in 0..threads {
+            let (barrier, slowest, f) = (&barrier, &slowest, &f);
+            s.spawn(move || {
+                for run in 0..runs {
                     barrier.wait();
                     let start = Instant::now();
                     f(thread);
-                    start.elapsed()
-                })
-            })
-            .collect();
-        runs.into_iter().map(|run| run.join().expect("a measuring thread panicked")).max().unwrap_or_default()
-    })
+                    let time = start.elapsed();
+                    let mut slowest = slowest.lock().expect("no measuring thread panicked");
+                    slowest[run] = slowest[run].max(time);
+                }
+            });
+        }
+    });
+    slowest.into_inner().expect("no measuring thread panicked").into_iter().min().unwrap_or_default()
 }
 
 /// What the CPU calls itself.

@@ -2,16 +2,14 @@
 
 use super::shapes::{Family, Fill, Shape, TensorOf, Weights, gguf_type};
 use crate::random::Random;
+use crate::weights;
 use engine::format::DType;
-use engine::kernels::pack_quant;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 const ALIGNMENT: usize = 32;
-/// Elements of different weights; tensors begin at random places in them, and go round.
-const POOL: usize = 1 << 20;
 
 /// The model's file in `dir`, written if it is not there.
 pub fn file(dir: &Path, shape: &Shape, weights: Weights) -> io::Result<PathBuf> {
@@ -26,10 +24,10 @@ pub fn file(dir: &Path, shape: &Shape, weights: Weights) -> io::Result<PathBuf> 
     Ok(path)
 }
 
-fn write(mut out: impl Write, shape: &Shape, weights: Weights) -> io::Result<()> {
-    let tensors = shape.tensors(weights);
+fn write(mut out: impl Write, shape: &Shape, types: Weights) -> io::Result<()> {
+    let tensors = shape.tensors(types);
     let mut head = Head::default();
-    keys(&mut head, shape, weights);
+    keys(&mut head, shape, types);
     let mut bytes = Vec::new();
     bytes.extend_from_slice(b"GGUF");
     bytes.extend(3u32.to_le_bytes());
@@ -52,15 +50,9 @@ fn write(mut out: impl Write, shape: &Shape, weights: Weights) -> io::Result<()>
     let mut pools: HashMap<(DType, bool), Vec<u8>> = HashMap::new();
     for tensor in &tensors {
         let kind = (tensor.dtype, tensor.fill == Fill::Norm);
-        let pool = pools.entry(kind).or_insert_with(|| pool(&mut random, tensor.dtype, tensor.fill));
-        let block = tensor.dtype.block_bytes();
-        let mut left = len(tensor);
-        while left > 0 {
-            let start = random.below(pool.len() / block) * block;
-            let part = &pool[start..pool.len().min(start + left)];
-            out.write_all(part)?;
-            left -= part.len();
-        }
+        let mean = if tensor.fill == Fill::Norm { 1.0 } else { 0.0 };
+        let pool = pools.entry(kind).or_insert_with(|| weights::pool(&mut random, tensor.dtype, mean));
+        weights::each_part(&mut random, tensor.dtype, pool, len(tensor), |part| out.write_all(part))?;
         out.write_all(&[0; ALIGNMENT][..len(tensor).next_multiple_of(ALIGNMENT) - len(tensor)])?;
     }
     out.flush()
@@ -68,24 +60,6 @@ fn write(mut out: impl Write, shape: &Shape, weights: Weights) -> io::Result<()>
 
 fn len(tensor: &TensorOf) -> usize {
     tensor.dtype.bytes(tensor.shape.iter().product()).expect("the shapes are whole blocks")
-}
-
-/// Weights of a type: of quantised ones, blocks that are made of random floats as any other.
-fn pool(random: &mut Random, dtype: DType, fill: Fill) -> Vec<u8> {
-    let mut floats = random.normals(POOL, 0.02);
-    if fill == Fill::Norm {
-        floats.iter_mut().for_each(|x| *x += 1.0);
-    }
-    match dtype {
-        DType::F32 => floats.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        DType::BF16 => floats.iter().flat_map(|x| (((x.to_bits() + 0x8000) >> 16) as u16).to_le_bytes()).collect(),
-        DType::Quant(quant) => {
-            let mut blocks = vec![0; dtype.bytes(POOL).expect("a power of two")];
-            pack_quant(quant, &floats, &mut blocks);
-            blocks
-        }
-        other => unreachable!("no file of the benchmark has {}", other.name()),
-    }
 }
 
 /// Keys and values as the file has them.

@@ -4,9 +4,9 @@
 //! - prefill/N: N tokens in one step, the logits of the last; operations are those of the layers' matrices.
 //! - decode/D: steps of one token in a cache of D tokens; the bytes are those of the weights, keys and values that a step reads.
 //! - batch/B: B sequences, a token of each in one `step_batch`.
-//! - profile/…: where the time of such steps goes, op by op.
+//! - profile/STEP: where the time of such a step goes, op by op.
 
-mod gguf;
+pub mod gguf;
 mod profile;
 pub mod shapes;
 pub mod start;
@@ -25,7 +25,7 @@ const Q4_K_M: Weights = Weights::Quantised(Recipe::Q4KM);
 const Q4_0: Weights = Weights::Quantised(Recipe::Q4_0);
 
 /// Every model, the smallest files first.
-const MODELS: [(Shape, Weights); 9] = [
+pub const MODELS: [(Shape, Weights); 9] = [
     (GPT2, Q8_0),
     (GPT2, Weights::F32),
     (TINYLLAMA, Q4_0),
@@ -58,12 +58,12 @@ pub fn run(report: &mut Report<'_>) -> Result<(), String> {
             sizes.iter().copied().filter(|size| report.wants(&format!("{name}/{row}/{size}"))).collect()
         };
         let (prefills, depths) = (wanted("prefill", prefills), wanted("decode", depths));
-        let (batches, profiled) = (wanted("batch", batches), wanted("profile", &[1, 128]));
-        let lists = [&prefills, &depths, &batches, &profiled];
-        if !wants_start && lists.iter().all(|list| list.is_empty()) {
+        let (batches, profiled) = (wanted("batch", batches), profile::wanted(report, &name));
+        let lists = [&prefills, &depths, &batches];
+        if !wants_start && profiled.is_empty() && lists.iter().all(|list| list.is_empty()) {
             continue;
         }
-        measure(report, &name, (shape, *weights), wants_start, lists).map_err(|e| format!("{name}: {e}"))?;
+        measure(report, &name, (shape, *weights), wants_start, lists, &profiled).map_err(|e| format!("{name}: {e}"))?;
     }
     Ok(())
 }
@@ -73,7 +73,8 @@ fn measure(
     name: &str,
     (shape, weights): (&Shape, Weights),
     wants_start: bool,
-    [prefills, depths, batches, profiled]: [&Vec<usize>; 4],
+    [prefills, depths, batches]: [&Vec<usize>; 3],
+    profiled: &[profile::Step],
 ) -> Result<(), String> {
     let options = report.options;
     let path = gguf::file(&options.dir, shape, weights).map_err(|e| e.to_string())?;

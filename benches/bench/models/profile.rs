@@ -1,6 +1,7 @@
 //! Where the time of a step goes, as the library tells it.
 
 use super::Subject;
+use super::steps::{fill, too_long};
 use crate::random::Random;
 use crate::report::Report;
 use engine::model::{Op, Profile, Taken};
@@ -8,37 +9,49 @@ use engine::{CacheOptions, Model, Result};
 use serde_json::json;
 use std::sync::Arc;
 
-/// Steps of `sizes` tokens each: 1 is decode.
-pub fn profiles(report: &mut Report<'_>, subject: &Subject<'_>, model: &Arc<Model>, sizes: &[usize]) -> Result<()> {
+/// The end of its row's name; tokens in the cache; tokens of a step.
+pub type Step = (&'static str, usize, usize);
+const FULL: [Step; 3] = [("decode-0", 0, 1), ("decode-2048", 2048, 1), ("prefill-512", 0, 512)];
+const QUICK: [Step; 2] = [("decode-0", 0, 1), ("prefill-128", 0, 128)];
+
+/// Those that are asked for of the model whose rows begin with `name`.
+pub fn wanted(report: &Report<'_>, name: &str) -> Vec<Step> {
+    let steps: &[Step] = report.options.pick(&FULL, &QUICK);
+    steps.iter().copied().filter(|step| report.wants(&format!("{name}/profile/{}", step.0))).collect()
+}
+
+pub fn profiles(report: &mut Report<'_>, subject: &Subject<'_>, model: &Arc<Model>, steps: &[Step]) -> Result<()> {
     let mut random = Random::new(5);
-    for &n in sizes {
+    for &(name, depth, n) in steps {
+        let runs = if n == 1 { report.options.pick(64, 16) } else { report.options.pick(3, 1) };
+        if too_long(report, subject, name, depth + n + runs) {
+            continue;
+        }
         let mut cache = model.new_cache(&CacheOptions::default())?;
         let mut logits = vec![0.0; model.vocab_size()];
-        let steps = if n == 1 { report.options.pick(64, 16) } else { report.options.pick(3, 1) };
+        fill(&mut cache, &mut random, depth)?;
         // The first one's time goes into memory that is touched for the first time.
-        for step in 0..=steps {
-            if n > 1 {
-                cache.truncate(0)?;
-            }
+        for step in 0..=runs {
+            cache.truncate(depth)?;
             cache.step(&random.tokens(n, model.vocab_size()), Some(&mut logits))?;
             if step == 0 {
                 cache.reset_profile();
             }
         }
         if let Some(profile) = cache.profile() {
-            show(report, subject, n, profile);
+            show(report, subject, name, profile);
         }
     }
     Ok(())
 }
 
-fn show(report: &mut Report<'_>, subject: &Subject<'_>, n: usize, profile: &Profile) {
+fn show(report: &mut Report<'_>, subject: &Subject<'_>, name: &str, profile: &Profile) {
     let all = profile.passes();
     let per_pass = |taken: &Taken| 1e3 * taken.time.as_secs_f64() / all.calls as f64;
     let mut ops: Vec<(Op, Taken)> =
         Op::ALL.into_iter().map(|op| (op, profile.of(op))).filter(|(_, taken)| taken.calls > 0).collect();
     ops.sort_by_key(|(_, taken)| std::cmp::Reverse(taken.time));
-    let mut lines = format!("profile {n:5} {:8.3} ms a step ({} steps)", per_pass(&all), all.calls);
+    let mut lines = format!("profile of {name}: {:.3} ms a step ({} steps)", per_pass(&all), all.calls);
     for (op, taken) in &ops {
         let share = 100.0 * taken.time.as_secs_f64() / all.time.as_secs_f64();
         let rate = match taken.bytes {
@@ -58,5 +71,5 @@ fn show(report: &mut Report<'_>, subject: &Subject<'_>, n: usize, profile: &Prof
             })
         })
         .collect();
-    report.row(&format!("{}/profile/{n}", subject.name), &lines, json!({"steps": all.calls, "ops": figures}));
+    report.row(&format!("{}/profile/{name}", subject.name), &lines, json!({"steps": all.calls, "ops": figures}));
 }

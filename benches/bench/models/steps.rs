@@ -149,7 +149,7 @@ pub fn batches(report: &mut Report<'_>, subject: &Subject<'_>, model: &Arc<Model
 }
 
 /// Whether `tokens` are more than the model takes, which is then said.
-fn too_long(report: &mut Report<'_>, subject: &Subject<'_>, row: &str, tokens: usize) -> bool {
+pub fn too_long(report: &mut Report<'_>, subject: &Subject<'_>, row: &str, tokens: usize) -> bool {
     let too_long = tokens > subject.shape.context;
     if too_long {
         report.remark(&format!("{row}  skipped: the context is {} tokens", subject.shape.context));
