@@ -112,7 +112,7 @@ pub struct Kernels {
     softcap: unsafe fn(&mut [f32], f32),
     /// The largest element; `-inf` for none.
     max: unsafe fn(&[f32]) -> f32,
-    /// Each `y` becomes `exp(y - shift)`; their sum.
+    /// Each `y`, at most `shift`, becomes `exp(y - shift)`; their sum.
     exp_sum: unsafe fn(&mut [f32], f32) -> f32,
 }
 

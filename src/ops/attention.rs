@@ -314,7 +314,7 @@ impl Task {
 
         for b in blocks.clone() {
             let next = if b + 1 < blocks.end { block(b + 1).0 } else { block(blocks.start).1 };
-            let keys = Held::new(self.kernels, dtype, block(b).0, next, queries, converted);
+            let keys = Held::new(self.kernels, dtype, block(b).0, Some(next), queries, converted);
             let positions = b * BLOCK..any.end.next_multiple_of(LANES).min((b + 1) * BLOCK);
             let product = keys.product(BLOCK, head_dim, (q, head_dim), false);
             let mut out = ColumnsMut::whole(scores, queries, SPAN);
@@ -333,7 +333,11 @@ impl Task {
         }
 
         for b in blocks.clone() {
-            let next = if b + 1 < blocks.end { block(b + 1).1 } else { block(b).1 };
+            let next = match span + 1 {
+                _ if b + 1 < blocks.end => Some(block(b + 1).1),
+                span if self.spans().contains(&span) => Some(kv.block(self.sequence, span * SPAN / BLOCK, self.kv_head).0),
+                _ => None,
+            };
             let values = Held::new(self.kernels, dtype, block(b).1, next, queries, converted);
             let mut add = |tokens: Range<usize>, positions: Range<usize>| {
                 if positions.start >= positions.end {
@@ -404,9 +408,16 @@ struct Held<'a> {
 }
 
 impl<'a> Held<'a> {
-    fn new(kernels: &Kernels, dtype: Float, data: &'a [u8], next: &'a [u8], queries: usize, converted: &'a mut [f32]) -> Self {
+    fn new(
+        kernels: &Kernels,
+        dtype: Float,
+        data: &'a [u8],
+        next: Option<&'a [u8]>,
+        queries: usize,
+        converted: &'a mut [f32],
+    ) -> Self {
         if queries < CONVERT_FROM || dtype == Float::F32 {
-            return Self { dtype, data, next: Some(next) };
+            return Self { dtype, data, next };
         }
         kernels.unpack(DType::Float(dtype), data, 0, &mut converted[..data.len() / dtype.size()]);
         Self { dtype: Float::F32, data: bytes_of(converted), next: None }

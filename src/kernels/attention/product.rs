@@ -3,16 +3,46 @@
 //! **Order of summation**, for every output: k = 0, 1, 2… by FMA into one sum, from 0 or from what `out` holds.
 //!
 //! **Blocking.** A tile of C vectors of columns × T rows of `x` has its sums in registers for all of K, which is short. Rows of
-//! `w` are one stream, read from left to right; the first rows of `x` ask for it [`AHEAD`] of its use, and where it ends for the
-//! beginning of the block that is next.
+//! `w` are read from left to right. Meanwhile the block that is next is asked for line by line, evenly over all tiles: what is read but
+//! once would else be waited for in the first tiles, and memory would rest during the others.
 
 use super::BlockProduct;
 use crate::kernels::float::Element;
 use crate::kernels::simd::Simd;
 use crate::threads::ColumnsMut;
 
-/// How far ahead of its use the block is asked for, in bytes.
-const AHEAD: usize = 2048;
+/// The lines of what will be read next, shared out among the steps of a product.
+struct Ahead {
+    line: *const u8,
+    lines: usize,
+    steps: usize,
+    /// `lines` for each step so far, less `steps` for each line so far.
+    due: usize,
+}
+
+impl Ahead {
+    /// With tiles of `cols` columns by `rows` rows.
+    #[inline(always)]
+    fn new(p: &BlockProduct<'_>, out: &ColumnsMut<'_>, cols: usize, rows: usize) -> Self {
+        let steps = p.n_in * out.cols().len().div_ceil(cols) * out.rows().div_ceil(rows);
+        let next = p.next.unwrap_or(&[]);
+        Self { line: next.as_ptr(), lines: next.len().div_ceil(LINE), steps: steps.max(1), due: 0 }
+    }
+
+    /// One step.
+    #[inline(always)]
+    fn step<S: Simd>(&mut self, s: S) {
+        self.due += self.lines;
+        while self.due >= self.steps {
+            self.due -= self.steps;
+            s.prefetch(self.line);
+            self.line = self.line.wrapping_add(LINE);
+        }
+    }
+}
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
 
 /// # Safety
 /// `p` has passed `BlockProduct::check` for `E` and `out`.
@@ -24,6 +54,7 @@ pub(in crate::kernels) unsafe fn multiply<S: Simd, E: Element>(s: S, p: &BlockPr
             0 => (),
             1 => sweep::<S, E, 8, 1>(s, p, out),
             _ if S::REGISTERS >= 32 => sweep::<S, E, 4, 6>(s, p, out),
+            4 | 8 => sweep::<S, E, 2, 4>(s, p, out),
             _ => sweep::<S, E, 4, 3>(s, p, out),
         }
     }
@@ -36,14 +67,15 @@ pub(in crate::kernels) unsafe fn multiply<S: Simd, E: Element>(s: S, p: &BlockPr
 #[inline(always)]
 unsafe fn sweep<S: Simd, E: Element, const C: usize, const T: usize>(s: S, p: &BlockProduct<'_>, out: &mut ColumnsMut<'_>) {
     let cols = out.cols().len();
+    let mut ahead = Ahead::new(p, out, C * S::LANES, T);
     let mut c = 0;
     while c < cols {
         // SAFETY: a strip's columns are c.. below cols, of which the last vector may be in part.
         c += unsafe {
             match cols - c {
-                left if left >= C * S::LANES => strip::<S, E, C, T, false>(s, p, out, c, S::LANES),
-                left if left >= S::LANES => strip::<S, E, 1, T, false>(s, p, out, c, S::LANES),
-                left => strip::<S, E, 1, T, true>(s, p, out, c, left),
+                left if left >= C * S::LANES => strip::<S, E, C, T, false>(s, p, out, c, S::LANES, &mut ahead),
+                left if left >= S::LANES => strip::<S, E, 1, T, false>(s, p, out, c, S::LANES, &mut ahead),
+                left => strip::<S, E, 1, T, true>(s, p, out, c, left, &mut ahead),
             }
         };
     }
@@ -60,6 +92,7 @@ unsafe fn strip<S: Simd, E: Element, const C: usize, const T: usize, const PART:
     out: &mut ColumnsMut<'_>,
     c: usize,
     last: usize,
+    ahead: &mut Ahead,
 ) -> usize {
     let rows = out.rows();
     let mut t = 0;
@@ -67,11 +100,11 @@ unsafe fn strip<S: Simd, E: Element, const C: usize, const T: usize, const PART:
         // SAFETY: passed on; t.. is inside the rows.
         t += unsafe {
             match rows - t {
-                1 => tile::<S, E, C, 1, PART>(s, p, out, c, last, t),
-                2 | 4 if T == 3 => tile::<S, E, C, 2, PART>(s, p, out, c, last, t),
-                2 | 3 if T > 3 => tile::<S, E, C, 2, PART>(s, p, out, c, last, t),
-                4 | 5 | 7 | 8 | 10 if T > 3 => tile::<S, E, C, 4, PART>(s, p, out, c, last, t),
-                _ => tile::<S, E, C, T, PART>(s, p, out, c, last, t),
+                1 => tile::<S, E, C, 1, PART>(s, p, out, c, last, t, ahead),
+                2 | 4 if T == 3 => tile::<S, E, C, 2, PART>(s, p, out, c, last, t, ahead),
+                2 | 3 if T > 3 => tile::<S, E, C, 2, PART>(s, p, out, c, last, t, ahead),
+                4 | 5 | 7 | 8 | 10 if T > 3 => tile::<S, E, C, 4, PART>(s, p, out, c, last, t, ahead),
+                _ => tile::<S, E, C, T, PART>(s, p, out, c, last, t, ahead),
             }
         };
     }
@@ -83,6 +116,7 @@ unsafe fn strip<S: Simd, E: Element, const C: usize, const T: usize, const PART:
 /// # Safety
 /// As for `strip`; `t..t + T` are rows of `out`.
 #[inline(always)]
+#[allow(clippy::too_many_arguments)]
 unsafe fn tile<S: Simd, E: Element, const C: usize, const T: usize, const PART: bool>(
     s: S,
     p: &BlockProduct<'_>,
@@ -90,10 +124,9 @@ unsafe fn tile<S: Simd, E: Element, const C: usize, const T: usize, const PART: 
     c: usize,
     last: usize,
     t: usize,
+    ahead: &mut Ahead,
 ) -> usize {
     let ld = out.ld();
-    let next = p.next.map_or(std::ptr::null(), <[u8]>::as_ptr);
-    let prefetch = t == 0 && !PART && !next.is_null();
     // SAFETY: `check` saw that w has n_in rows of at least as many columns as out, ld_w apart, and x a row of n_in elements for
     // each of out, ld_x apart; the caller that c.. and t.. are inside out. Without PART a vector is whole.
     unsafe {
@@ -109,15 +142,8 @@ unsafe fn tile<S: Simd, E: Element, const C: usize, const T: usize, const PART: 
             }
         }
         for k in 0..p.n_in {
-            let at = (k * p.ld_w + c) * E::SIZE;
-            if prefetch {
-                let ahead =
-                    if at + AHEAD < p.w.len() { w.wrapping_add(at + AHEAD) } else { next.wrapping_add(at + AHEAD - p.w.len()) };
-                for line in (0..C * S::LANES * E::SIZE).step_by(64) {
-                    s.prefetch(ahead.wrapping_add(line));
-                }
-            }
-            let w = w.add(at);
+            ahead.step(s);
+            let w = w.add((k * p.ld_w + c) * E::SIZE);
             let x: [S::V; T] = std::array::from_fn(|j| s.splat(*x[j].add(k)));
             for (i, sums) in sums.iter_mut().enumerate() {
                 let w = if PART { E::load_first(s, w, last) } else { E::load(s, w.add(i * S::LANES * E::SIZE)) };

@@ -6,12 +6,14 @@ use crate::kernels::simd::Simd;
 /// `data` holds as many elements as `out`.
 #[inline(always)]
 pub(in crate::kernels) fn unpack<S: Simd, E: Element>(s: S, data: &[u8], out: &mut [f32]) {
-    for (y, bytes) in out.chunks_mut(S::LANES).zip(data.chunks(S::LANES * E::SIZE)) {
-        let n = bytes.len() / E::SIZE;
-        // SAFETY: bytes holds n elements, LANES of them in the first case.
-        let x = unsafe { if n == S::LANES { E::load(s, bytes.as_ptr()) } else { E::load_first(s, bytes.as_ptr(), n) } };
-        s.put(y, x);
+    let (mut whole, mut bytes) = (out.chunks_exact_mut(S::LANES), data.chunks_exact(S::LANES * E::SIZE));
+    for (y, bytes) in whole.by_ref().zip(bytes.by_ref()) {
+        // SAFETY: both are LANES elements.
+        unsafe { s.store(y.as_mut_ptr(), E::load(s, bytes.as_ptr())) };
     }
+    let (rest, bytes) = (whole.into_remainder(), bytes.remainder());
+    // SAFETY: bytes holds as many elements, fewer than LANES.
+    s.put(rest, unsafe { E::load_first(s, bytes.as_ptr(), rest.len()) });
 }
 
 /// `dst` has room for as many elements as `src`.

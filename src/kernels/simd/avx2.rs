@@ -52,6 +52,10 @@ impl Simd for Avx2 {
             let rest = _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_add_epi32(rest, bias)));
             _mm256_mul_ps(_mm256_mul_ps(a, half), rest)
         }
+        fn power(n: __m256) -> __m256 {
+            let n = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<23>(n))
+        }
         fn sum(a: __m256) -> f32 {
             let a = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
             let a = _mm_add_ps(a, _mm_movehl_ps(a, a));

@@ -45,6 +45,10 @@ impl Simd for Avx512 {
         fn max(a: __m512, b: __m512) -> __m512 { _mm512_max_ps(a, b) }
         fn round(a: __m512) -> __m512 { _mm512_roundscale_ps::<NEAREST>(a) }
         fn scale(a: __m512, n: __m512) -> __m512 { _mm512_scalef_ps(a, n) }
+        fn power(n: __m512) -> __m512 {
+            let n = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<23>(n))
+        }
         fn sum(a: __m512) -> f32 {
             let a = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a));
             let a = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));

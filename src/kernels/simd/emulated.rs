@@ -65,6 +65,9 @@ impl Simd for Emulated {
     fn scale(self, a: V, n: V) -> V {
         zip(a, n, |a, n| (f64::from(a) * f64::from(n).exp2()) as f32)
     }
+    fn power(self, n: V) -> V {
+        n.map(|n| f32::from_bits(((n as i32 + 127) as u32) << 23))
+    }
     fn sum(self, a: V) -> f32 {
         halve(a, |a, b| a + b)
     }

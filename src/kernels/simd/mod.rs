@@ -39,6 +39,8 @@ pub(super) trait Simd: Copy {
     fn round(self, a: Self::V) -> Self::V;
     /// `a · 2^n`, correctly rounded (to a denormal, 0 or infinity too), for integral `|n| ≤ 200` and `1/2 ≤ |a| ≤ 2`.
     fn scale(self, a: Self::V, n: Self::V) -> Self::V;
+    /// `2^n` for integral `n` from −126 to 127; 0 for −127.
+    fn power(self, n: Self::V) -> Self::V;
     /// The sum of the lanes: lane i and lane i + half are added, and so on down to one.
     fn sum(self, a: Self::V) -> f32;
     /// The largest lane, if none is NaN.

@@ -13,6 +13,8 @@ const TANH_FLAT: f32 = 24.0;
 const Q: [f32; 5] = [0.499_999_94, 0.166_665_2, 0.041_668_404, 0.008_368_899, 0.001_381_422_2];
 /// Below this, exp is 0: it is less than half of the least denormal.
 const EXP_ZERO: f32 = -104.0;
+/// −127·ln 2 and a little less.
+const WEIGHT_ZERO: f32 = -88.1;
 /// Above this, exp is infinite.
 const EXP_INFINITE: f32 = 89.0;
 
@@ -27,6 +29,18 @@ pub(super) fn exp<S: Simd>(s: S, x: S::V) -> S::V {
     let r = s.fma(n, s.splat(-LN_2_LOW), r);
     let q = polynomial(s, r, &Q);
     s.scale(s.add(s.splat(1.0), s.fma(s.mul(r, r), q, r)), n)
+}
+
+/// exp(x) for x ≤ 0, as a weight: as [`exp`], but 0 where that is below 2^-126 (some of it: below 2^-126.5). NaN stays NaN.
+#[inline(always)]
+fn weight<S: Simd>(s: S, x: S::V) -> S::V {
+    // At WEIGHT_ZERO n is −127.
+    let x = s.max(s.splat(WEIGHT_ZERO), x);
+    let n = s.round(s.mul(x, s.splat(LOG2_E)));
+    let r = s.fma(n, s.splat(-LN_2_HIGH), x);
+    let r = s.fma(n, s.splat(-LN_2_LOW), r);
+    let q = polynomial(s, r, &Q);
+    s.mul(s.add(s.splat(1.0), s.fma(s.mul(r, r), q, r)), s.power(n))
 }
 
 /// tanh(u) = e / (e + 2) with e = exp(2u) − 1, which is 2^n·(exp(r) − 1) + (2^n − 1): near 0, where n is 0, no digits are
@@ -140,17 +154,24 @@ pub(in crate::kernels) fn map<S: Simd, F: Map>(s: S, y: &mut [f32]) {
     }
 }
 
-/// y = exp(y − shift); returns the sum of y.
+/// y = exp(y − shift), for y ≤ shift; returns the sum of y.
 #[inline(always)]
 pub(in crate::kernels) fn exp_sum<S: Simd>(s: S, y: &mut [f32], shift: f32) -> f32 {
     let mut sums = [s.splat(0.0); 4];
-    for y in y.chunks_mut(4 * S::LANES) {
-        for (sum, y) in sums.iter_mut().zip(y.chunks_mut(S::LANES)) {
-            // Lanes beyond y are exp(−∞) = 0.
-            let e = exp(s, s.sub(s.get(y, f32::NEG_INFINITY), s.splat(shift)));
+    let shift = s.splat(shift);
+    let mut chunks = y.chunks_exact_mut(4 * S::LANES);
+    for y in &mut chunks {
+        for (sum, y) in sums.iter_mut().zip(y.chunks_exact_mut(S::LANES)) {
+            let e = weight(s, s.sub(s.get(y, 0.0), shift));
             s.put(y, e);
             *sum = s.add(*sum, e);
         }
+    }
+    for (sum, y) in sums.iter_mut().zip(chunks.into_remainder().chunks_mut(S::LANES)) {
+        // Lanes beyond y are exp(−∞) = 0.
+        let e = weight(s, s.sub(s.get(y, f32::NEG_INFINITY), shift));
+        s.put(y, e);
+        *sum = s.add(*sum, e);
     }
     super::norm::add_up(s, sums)
 }

@@ -65,11 +65,14 @@ pub(super) fn add_up<S: Simd>(s: S, [a, b, c, d]: [S::V; SUMS]) -> f32 {
 /// The largest element; `-inf` for none. NaN counts for nothing.
 #[inline(always)]
 pub(in crate::kernels) fn max<S: Simd>(s: S, x: &[f32]) -> f32 {
-    let mut largest = s.splat(f32::NEG_INFINITY);
-    for x in x.chunks(S::LANES) {
-        largest = s.max(s.get(x, f32::NEG_INFINITY), largest);
+    let mut largest = [s.splat(f32::NEG_INFINITY); SUMS];
+    for x in x.chunks(SUMS * S::LANES) {
+        for (largest, x) in largest.iter_mut().zip(x.chunks(S::LANES)) {
+            *largest = s.max(s.get(x, f32::NEG_INFINITY), *largest);
+        }
     }
-    s.largest(largest)
+    let [a, b, c, d] = largest;
+    s.largest(s.max(s.max(a, b), s.max(c, d)))
 }
 
 #[inline(always)]
