@@ -12,13 +12,15 @@ pub enum Isa {
     Avx2,
     /// AVX-512 F, BW, VL, DQ.
     Avx512,
+    /// AVX-512 with VNNI, and AMX tiles of bf16.
+    Amx,
     /// NEON of 64-bit ARM.
     Neon,
 }
 
 impl Isa {
     /// Every instruction set of this version, from the plainest to the widest.
-    pub const ALL: [Isa; 4] = [Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Neon];
+    pub const ALL: [Isa; 5] = [Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Amx, Isa::Neon];
 
     /// The name that [`Isa::from_name`] and `ENGINE_ISA` take.
     pub fn name(self) -> &'static str {
@@ -26,26 +28,20 @@ impl Isa {
             Isa::Scalar => "scalar",
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
+            Isa::Amx => "amx",
             Isa::Neon => "neon",
         }
     }
 
-    /// The instruction set called `name`. Names that are planned, but not in this version, are
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported); any other name is a bad argument.
+    /// The instruction set called `name`; any other name is a bad argument.
     pub fn from_name(name: &str) -> Result<Isa> {
-        match name {
-            "scalar" => Ok(Isa::Scalar),
-            "avx2" => Ok(Isa::Avx2),
-            "avx512" => Ok(Isa::Avx512),
-            "neon" => Ok(Isa::Neon),
-            "amx" => Err(Error::unsupported(format!("this version has no kernels for the instruction set '{name}'"))),
-            _ => {
-                Err(Error::bad_argument(format!("unknown instruction set '{name}': expected scalar, avx2, avx512, amx or neon")))
-            }
-        }
+        Isa::ALL.into_iter().find(|isa| isa.name() == name).ok_or_else(|| {
+            Error::bad_argument(format!("unknown instruction set '{name}': expected scalar, avx2, avx512, amx or neon"))
+        })
     }
 
-    /// Whether this CPU, under this operating system, has it.
+    /// Whether this CPU, under this operating system, has it. For [`Isa::Amx`] the first call asks the system for leave to use tiles,
+    /// which holds for the whole process.
     pub fn available(self) -> bool {
         match self {
             Isa::Scalar => true,
@@ -59,8 +55,12 @@ impl Isa {
                     && is_x86_feature_detected!("avx512vl")
                     && is_x86_feature_detected!("avx512dq")
             }
+            #[cfg(target_arch = "x86_64")]
+            Isa::Amx => {
+                Isa::Avx512.available() && is_x86_feature_detected!("avx512vnni") && super::tiles::permission::granted()
+            }
             #[cfg(not(target_arch = "x86_64"))]
-            Isa::Avx2 | Isa::Avx512 => false,
+            Isa::Avx2 | Isa::Avx512 | Isa::Amx => false,
             Isa::Neon => cfg!(target_arch = "aarch64"), // part of the base instruction set
         }
     }
@@ -102,9 +102,6 @@ mod tests {
         for isa in Isa::ALL {
             assert_eq!(Isa::from_name(isa.name()).unwrap(), isa);
         }
-        let planned = Isa::from_name("amx").unwrap_err();
-        assert_eq!(planned.kind(), ErrorKind::Unsupported);
-        assert!(planned.message().contains("amx"), "{planned}");
         for wrong in ["", "AVX2", "sse", "avx2 "] {
             assert_eq!(Isa::from_name(wrong).unwrap_err().kind(), ErrorKind::BadArgument);
         }

@@ -10,6 +10,7 @@
 //! | `simd` | a vector of each instruction set: what the kernels are written in |
 //! | `table` | for each instruction set, the kernels compiled with its features |
 //! | `attention` | products with a block of the cache, softmax in parts |
+//! | `tiles` | the prefill path's products on a matrix unit |
 //!
 //! Lengths are checked here, once, on entry; they are the callers' invariants, so a wrong one is a panic. The functions
 //! behind the table rely on these checks.
@@ -22,6 +23,7 @@ mod simd;
 mod table;
 #[cfg(test)]
 pub(crate) mod testing;
+mod tiles;
 mod vector;
 
 use crate::error::Result;
@@ -33,6 +35,7 @@ pub use isa::Isa;
 use quant::Quants;
 pub use quant::activations::{Activations, Scaling};
 pub use quant::pack::{LARGEST, pack as pack_quant, packs, unfit};
+pub use tiles::{Packed, Tile};
 
 /// How a weight matrix lies in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +117,8 @@ pub struct Kernels {
     max: unsafe fn(&[f32]) -> f32,
     /// Each `y`, at most `shift`, becomes `exp(y - shift)`; their sum.
     exp_sum: unsafe fn(&mut [f32], f32) -> f32,
+    /// Of a matrix unit, where there is one.
+    tiles: Option<tiles::Functions>,
 }
 
 impl Kernels {

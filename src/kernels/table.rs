@@ -120,7 +120,29 @@ macro_rules! table {
             softcap,
             max,
             exp_sum,
+            tiles: None,
         }
+    }};
+}
+
+/// The prefill products of the matrix unit `$unit`, compiled with `$features`.
+#[cfg(target_arch = "x86_64")]
+macro_rules! tiles {
+    ($simd:path, $unit:path, $features:literal) => {{
+        use crate::kernels::tiles::{Functions, Product, Tile, pack_rows, product};
+        use crate::threads::ColumnsMut;
+        use $simd as Vectors;
+
+        #[target_feature(enable = $features)]
+        fn pack(x: &[f32], n_in: usize, terms: usize, out: &mut [Tile]) {
+            pack_rows(Vectors::new(), x, n_in, terms, out)
+        }
+        #[target_feature(enable = $features)]
+        fn multiply(p: &Product<'_>, scratch: &mut [Tile], out: &mut ColumnsMut<'_>) {
+            // SAFETY: `Kernels` calls it after its checks, and only from a table that was handed out: tiles may be used.
+            unsafe { product::multiply::<_, $unit>(Vectors::new(), p, scratch, out) }
+        }
+        Functions { pack, multiply }
     }};
 }
 
@@ -179,6 +201,7 @@ const SCALAR_TABLE: Kernels = Kernels {
     softcap: vector::scalar::softcap,
     max: vector::scalar::max,
     exp_sum: vector::scalar::exp_sum,
+    tiles: None,
 };
 
 /// Quantised products by NEON, all else plain.
@@ -198,15 +221,37 @@ const AVX512_TABLE: Kernels =
     table!(Isa::Avx512, super::simd::avx512::Avx512, AVX2_PRODUCTS, "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq");
 /// AVX-512 with VNNI, which all but the first CPUs with AVX-512 have.
 #[cfg(target_arch = "x86_64")]
-static AVX512_VNNI: Kernels = Kernels { products: VNNI_PRODUCTS.0, products_many: VNNI_PRODUCTS.1, ..AVX512_TABLE };
+static AVX512_VNNI: Kernels = AVX512_VNNI_TABLE;
+#[cfg(target_arch = "x86_64")]
+const AVX512_VNNI_TABLE: Kernels = Kernels { products: VNNI_PRODUCTS.0, products_many: VNNI_PRODUCTS.1, ..AVX512_TABLE };
 #[cfg(target_arch = "x86_64")]
 const VNNI_PRODUCTS: Products =
     products!(super::quant::ints::avx2::Vnni, "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni");
 
+/// The same with tiles.
+#[cfg(target_arch = "x86_64")]
+static AMX: Kernels = Kernels {
+    isa: Isa::Amx,
+    tiles: Some(tiles!(
+        super::simd::avx512::Avx512,
+        crate::kernels::tiles::amx::Amx,
+        "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq"
+    )),
+    ..AVX512_VNNI_TABLE
+};
+
 /// The generic kernels at the width of AVX-512, whatever the CPU has.
 #[cfg(all(test, target_arch = "x86_64"))]
-pub(super) static EMULATED: Kernels =
+pub(super) static EMULATED: Kernels = EMULATED_TABLE;
+#[cfg(all(test, target_arch = "x86_64"))]
+const EMULATED_TABLE: Kernels =
     table!(Isa::Avx512, super::simd::emulated::Emulated, (quant::PRODUCTS, quant::PRODUCTS_MANY), "sse2");
+/// With tiles that are emulated too.
+#[cfg(all(test, target_arch = "x86_64"))]
+pub(super) static EMULATED_TILES: Kernels = Kernels {
+    tiles: Some(tiles!(super::simd::emulated::Emulated, crate::kernels::tiles::emulated::Emulated, "sse2")),
+    ..EMULATED_TABLE
+};
 
 /// The table of `isa`, which this CPU must have.
 pub(super) fn of(isa: Isa) -> &'static Kernels {
@@ -218,6 +263,8 @@ pub(super) fn of(isa: Isa) -> &'static Kernels {
         Isa::Avx512 if is_x86_feature_detected!("avx512vnni") => &AVX512_VNNI,
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => &AVX512,
+        #[cfg(target_arch = "x86_64")]
+        Isa::Amx => &AMX,
         #[cfg(target_arch = "aarch64")]
         Isa::Neon => &NEON,
         _ => &SCALAR,

@@ -25,6 +25,19 @@ pub fn tables() -> Vec<(&'static str, &'static Kernels)> {
     tables
 }
 
+/// Every table with tiles that can run here.
+pub fn tables_with_tiles() -> Vec<(&'static str, &'static Kernels)> {
+    let mut tables = Vec::new();
+    #[cfg(target_arch = "x86_64")]
+    tables.push(("emulated tiles", &table::EMULATED_TILES));
+    if Isa::Amx.available() {
+        tables.push(("amx", table::of(Isa::Amx)));
+    } else {
+        eprintln!("SKIPPED: this CPU has no amx");
+    }
+    tables
+}
+
 /// A small generator of repeatable numbers (xorshift64*).
 pub struct Random(pub u64);
 

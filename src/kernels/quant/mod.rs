@@ -34,7 +34,7 @@ pub(super) mod many;
 pub(super) mod pack;
 pub(super) mod product;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use super::Unpack;
 use crate::format::{DType, Quant};

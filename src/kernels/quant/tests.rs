@@ -61,7 +61,7 @@ fn unpack_survives_any_bytes() {
 }
 
 /// Random blocks whose binary16 scales are of a usual size.
-fn random_blocks(random: &mut Random, quant: Quant, elements: usize) -> Vec<u8> {
+pub(in crate::kernels) fn random_blocks(random: &mut Random, quant: Quant, elements: usize) -> Vec<u8> {
     let dtype = DType::Quant(quant);
     let mut blocks: Vec<u8> = (0..dtype.bytes(elements).unwrap()).map(|_| random.bits() as u8).collect();
     for block in blocks.chunks_exact_mut(dtype.block_bytes()) {

@@ -1,0 +1,145 @@
+//! Activations and weights into tiles of bf16.
+//!
+//! A tile of tokens has a token's 32 inputs in each row. A tile of weights has an output in each column, and in row k the inputs 2k and
+//! 2k + 1: it is 16 rows of a matrix that lies row by output, transposed by pairs.
+
+use super::{Product, SIDE, STEP, Tile, Unit};
+use crate::kernels::Layout;
+use crate::kernels::simd::Simd;
+
+/// Steps that are converted at a time: the inputs of the longest blocks of quantised types.
+pub const GROUP: usize = 8;
+const GROUP_INPUTS: usize = GROUP * STEP;
+
+/// Inputs of a step in bf16, as they lie in memory.
+type Halves = [u16; STEP];
+
+/// `x`, at most a step of inputs, as bf16 terms: each the rest of those before, rounded. Zeros where `x` ends.
+#[inline(always)]
+fn split<S: Simd, const T: usize>(s: S, x: &[f32], out: &mut [Halves; T]) {
+    for at in (0..STEP).step_by(S::LANES) {
+        let mut rest = s.get(x.get(at..).unwrap_or_default(), 0.0);
+        for term in &mut *out {
+            let half = s.f32_to_bf16(rest);
+            // SAFETY: a vector of halves fits, for S::LANES divides STEP.
+            unsafe { s.store_half(term[at..].as_mut_ptr().cast(), half) };
+            rest = s.sub(rest, s.bf16_to_f32(half));
+        }
+    }
+}
+
+/// Rows of `x: [n, n_in]` into `out: [n.div_ceil(SIDE), steps, terms, 2]`.
+#[inline(always)]
+pub(in crate::kernels) fn pack_rows<S: Simd>(s: S, x: &[f32], n_in: usize, terms: usize, out: &mut [Tile]) {
+    match terms {
+        1 => pack_terms::<S, 1>(s, x, n_in, out),
+        2 => pack_terms::<S, 2>(s, x, n_in, out),
+        _ => pack_terms::<S, 3>(s, x, n_in, out),
+    }
+}
+
+#[inline(always)]
+fn pack_terms<S: Simd, const T: usize>(s: S, x: &[f32], n_in: usize, out: &mut [Tile]) {
+    let mut terms = [[0; STEP]; T];
+    for (x, block) in x.chunks(SIDE * n_in).zip(out.chunks_exact_mut(n_in.div_ceil(STEP) * T * 2)) {
+        for row in 0..SIDE {
+            // A token that is not there has no inputs: its row becomes zeros.
+            let x = x.chunks_exact(n_in).nth(row).unwrap_or_default();
+            for (step, tiles) in block.chunks_exact_mut(2 * T).enumerate() {
+                split::<S, T>(s, x.get(step * STEP..).unwrap_or_default(), &mut terms);
+                for (pair, term) in tiles.chunks_exact_mut(2).zip(&terms) {
+                    let row_of = &mut pair[row / 16].0[row % 16 * 16..][..16];
+                    row_of.iter_mut().zip(term.as_chunks::<2>().0).for_each(|(to, [even, odd])| *to = dword(*even, *odd));
+                }
+            }
+        }
+    }
+}
+
+/// Two inputs as tiles hold them.
+#[inline(always)]
+fn dword(even: u16, odd: u16) -> u32 {
+    u32::from(odd) << 16 | u32::from(even)
+}
+
+/// The weights of outputs `first..first + n` (`n` ≤ SIDE) and the steps `steps` (a multiple of [`GROUP`] the first) into
+/// `out: [steps, T, 2]`; outputs and inputs that are not there become zeros.
+///
+/// # Safety
+/// `unit` was made by its word.
+#[inline(always)]
+pub unsafe fn pack_weights<S: Simd, U: Unit, const T: usize>(
+    s: S,
+    unit: &U,
+    p: &Product<'_>,
+    (first, n): (usize, usize),
+    steps: std::ops::Range<usize>,
+    out: &mut [Tile],
+) {
+    for (group, tiles) in out[..steps.len() * T * 2].chunks_mut(GROUP * T * 2).enumerate() {
+        let k = (steps.start + group * GROUP) * STEP;
+        match p.w.layout {
+            Layout::OutIn => {
+                for j in 0..2 {
+                    let n = n.saturating_sub(16 * j).min(16);
+                    // SAFETY: passed on.
+                    unsafe { columns_of_rows::<S, U, T>(s, unit, p, (first + 16 * j, n), k, tiles, j) };
+                }
+            }
+            Layout::InOut => columns::<S, T>(s, p, (first, n), k, tiles),
+        }
+    }
+}
+
+/// From a matrix whose rows are outputs: `n` ≤ 16 of them from `first` on, from input `k` on, into the j-th tiles of `tiles: [steps, T, 2]`.
+#[inline(always)]
+unsafe fn columns_of_rows<S: Simd, U: Unit, const T: usize>(
+    s: S,
+    unit: &U,
+    p: &Product<'_>,
+    (first, n): (usize, usize),
+    k: usize,
+    tiles: &mut [Tile],
+    j: usize,
+) {
+    let len = GROUP_INPUTS.min(p.w.n_in - k);
+    let mut row = [0.0; GROUP_INPUTS];
+    let mut halves = [[[[0; STEP]; T]; GROUP]; 16];
+    for (i, halves) in halves.iter_mut().enumerate().take(n) {
+        p.kernels.unpack(p.w.dtype, p.w.data, (first + i) * p.w.n_in + k, &mut row[..len]);
+        for (x, terms) in row[..len].chunks(STEP).zip(halves) {
+            split::<S, T>(s, x, terms);
+        }
+    }
+    for (step, tiles) in tiles.chunks_exact_mut(2 * T).enumerate() {
+        for (term, pair) in tiles.chunks_exact_mut(2).enumerate() {
+            let rows = std::array::from_fn(|i| halves[i][step][term].as_ptr().cast());
+            // SAFETY: a step's halves are 64 bytes.
+            unsafe { unit.transpose(rows, &mut pair[j]) };
+        }
+    }
+}
+
+/// From a matrix whose columns are outputs: a pair of its rows is a row of tiles.
+#[inline(always)]
+fn columns<S: Simd, const T: usize>(s: S, p: &Product<'_>, (first, n): (usize, usize), k: usize, tiles: &mut [Tile]) {
+    let mut row = [0.0; SIDE];
+    let mut pair = [[[0; SIDE]; T]; 2];
+    for (step, tiles) in tiles.chunks_exact_mut(2 * T).enumerate() {
+        for r in 0..16 {
+            for (odd, terms) in pair.iter_mut().enumerate() {
+                let k = k + step * STEP + 2 * r + odd;
+                let row = if k < p.w.n_in { &mut row[..n] } else { &mut [] };
+                if !row.is_empty() {
+                    p.kernels.unpack(p.w.dtype, p.w.data, k * p.w.n_out + first, row);
+                }
+                split::<S, T>(s, row, terms);
+            }
+            for (i, tile) in tiles.iter_mut().enumerate() {
+                let (even, odd) = (&pair[0][i / 2][i % 2 * 16..], &pair[1][i / 2][i % 2 * 16..]);
+                let row = &mut tile.0[16 * r..][..16];
+                row.iter_mut().zip(even).zip(odd).for_each(|((to, even), odd)| *to = dword(*even, *odd));
+            }
+        }
+    }
+}
