@@ -56,7 +56,7 @@
  *     set a field that the library does not know, which is ENGINE_ERR_BAD_ARGUMENT.
  *
  * Environment
- *     ENGINE_ISA (scalar, avx2, avx512) stands in for engine_load_options.isa where that is ENGINE_ISA_AUTO. Nothing else
+ *     ENGINE_ISA (scalar, avx2, avx512, amx) stands in for engine_load_options.isa where that is ENGINE_ISA_AUTO. Nothing else
  *     is read, and nothing needs to be set.
  */
 #ifndef ENGINE_H
@@ -89,7 +89,8 @@
 /// AVX-512 F, BW, VL and DQ.
 #define ENGINE_ISA_AVX512 3
 
-/// AMX tiles. Not in this version: ENGINE_ERR_UNSUPPORTED.
+/// AVX-512 with VNNI, and for prompts AMX tiles of bfloat16. The system is asked for leave to use tiles, which holds for the whole
+/// process and makes its signal frames longer.
 #define ENGINE_ISA_AMX 4
 
 /// NEON. Not in this version: ENGINE_ERR_UNSUPPORTED.
@@ -133,6 +134,14 @@
 
 /// The files are mapped, and a SIGBUS handler, installed for the process, turns a truncated file into ENGINE_ERR_IO.
 #define ENGINE_MAPPING_GUARDED 2
+
+/// engine_load_options.matmul: products with f32 weights are computed in f32.
+#define ENGINE_MATMUL_EXACT 0
+
+/// With prompts, on a CPU with AMX, they may be made of products of bfloat16 numbers: each f32 is the sum of three, six products of
+/// which are summed, with an error of f32's own size. Numbers below 2^-126 then count as zero, and those within 0.4 % of f32's
+/// largest as infinite. On other CPUs the same as ENGINE_MATMUL_EXACT.
+#define ENGINE_MATMUL_SPLIT 1
 
 /// engine_load_options.flags: where a GGUF file names a pre-tokenizer that this version does not know, texts are split by the default
 /// one, which gives other tokens than the model was trained on for some texts; without it, such a file has no tokenizer.
@@ -200,8 +209,8 @@ typedef struct engine_load_options {
     void *user_data;
     /// 1: caches note where the time of their steps goes, at the cost of reading the clock once an op; see engine_cache_profile(). 0: not.
     uint32_t profile;
-    /// 0.
-    uint32_t reserved;
+    /// ENGINE_MATMUL_…
+    int32_t matmul;
 } engine_load_options;
 
 /// Facts about a model, for a person. Set struct_size and call engine_model_get_info().

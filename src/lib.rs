@@ -34,5 +34,5 @@ pub mod text;
 pub mod threads;
 
 pub use error::{Error, ErrorKind, Result};
-pub use model::{Cache, CacheOptions, KvType, LoadOptions, Model, Weights};
+pub use model::{Cache, CacheOptions, KvType, LoadOptions, Matmul, Model, Weights};
 pub use quantize::{QuantizeOptions, Recipe, quantize};

@@ -150,6 +150,8 @@ public:
     LoadOptions &flags(std::uint32_t flags) noexcept { return options_.flags = flags, *this; }
     /// Whether caches note where the time of their steps goes: Cache::profile().
     LoadOptions &profile(bool profile) noexcept { return options_.profile = profile, *this; }
+    /// ENGINE_MATMUL_...
+    LoadOptions &matmul(std::int32_t matmul) noexcept { return options_.matmul = matmul, *this; }
     /// Called while the model loads with the fraction done, 0 to 1; false cancels the load. An exception that it throws cancels
     /// the load too and comes out of Model's constructor.
     LoadOptions &progress(std::function<bool(float)> progress) { return progress_ = std::move(progress), *this; }

@@ -125,6 +125,7 @@ pub(super) fn load_options<'o>(options: Option<&engine_load_options>) -> Result<
         mapping: options.mapping()?,
         unknown_pre_tokenizer: options.unknown_pre_tokenizer()?,
         profile: options.profile()?,
+        matmul: options.matmul()?,
         progress: None,
     })
 }

@@ -7,7 +7,7 @@ use super::guard::null;
 use crate::error::{Error, Result};
 use crate::format::MapMode;
 use crate::kernels::Isa;
-use crate::model::{CacheOptions, KvType, Weights};
+use crate::model::{CacheOptions, KvType, Matmul, Weights};
 use crate::quantize::Recipe;
 use crate::text::UnknownPre;
 use std::ffi::c_void;
@@ -20,7 +20,8 @@ pub const ENGINE_ISA_SCALAR: i32 = 1;
 pub const ENGINE_ISA_AVX2: i32 = 2;
 /// AVX-512 F, BW, VL and DQ.
 pub const ENGINE_ISA_AVX512: i32 = 3;
-/// AMX tiles. Not in this version: ENGINE_ERR_UNSUPPORTED.
+/// AVX-512 with VNNI, and for prompts AMX tiles of bfloat16. The system is asked for leave to use tiles, which holds for the whole
+/// process and makes its signal frames longer.
 pub const ENGINE_ISA_AMX: i32 = 4;
 /// NEON. Not in this version: ENGINE_ERR_UNSUPPORTED.
 pub const ENGINE_ISA_NEON: i32 = 5;
@@ -53,6 +54,13 @@ pub const ENGINE_MAPPING_MAP: i32 = 0;
 pub const ENGINE_MAPPING_COPY: i32 = 1;
 /// The files are mapped, and a SIGBUS handler, installed for the process, turns a truncated file into ENGINE_ERR_IO.
 pub const ENGINE_MAPPING_GUARDED: i32 = 2;
+
+/// engine_load_options.matmul: products with f32 weights are computed in f32.
+pub const ENGINE_MATMUL_EXACT: i32 = 0;
+/// With prompts, on a CPU with AMX, they may be made of products of bfloat16 numbers: each f32 is the sum of three, six products of
+/// which are summed, with an error of f32's own size. Numbers below 2^-126 then count as zero, and those within 0.4 % of f32's
+/// largest as infinite. On other CPUs the same as ENGINE_MATMUL_EXACT.
+pub const ENGINE_MATMUL_SPLIT: i32 = 1;
 
 /// engine_load_options.flags: where a GGUF file names a pre-tokenizer that this version does not know, texts are split by the default
 /// one, which gives other tokens than the model was trained on for some texts; without it, such a file has no tokenizer.
@@ -95,8 +103,8 @@ pub struct engine_load_options {
     pub user_data: *mut c_void,
     /// 1: caches note where the time of their steps goes, at the cost of reading the clock once an op; see engine_cache_profile(). 0: not.
     pub profile: u32,
-    /// 0.
-    pub reserved: u32,
+    /// ENGINE_MATMUL_…
+    pub matmul: i32,
 }
 
 /// How to make a cache. Make one with engine_cache_options_init(), then set what should differ from the default.
@@ -209,7 +217,7 @@ impl engine_load_options {
             ENGINE_ISA_SCALAR => Ok(Some(Isa::Scalar)),
             ENGINE_ISA_AVX2 => Ok(Some(Isa::Avx2)),
             ENGINE_ISA_AVX512 => Ok(Some(Isa::Avx512)),
-            ENGINE_ISA_AMX => unsupported("isa", "ENGINE_ISA_AMX"),
+            ENGINE_ISA_AMX => Ok(Some(Isa::Amx)),
             ENGINE_ISA_NEON => unsupported("isa", "ENGINE_ISA_NEON"),
             other => unknown("isa", other),
         }
@@ -242,10 +250,17 @@ impl engine_load_options {
     }
 
     pub(super) fn profile(&self) -> Result<bool> {
-        match (self.profile, self.reserved) {
-            (0 | 1, 0) => Ok(self.profile == 1),
-            (0 | 1, other) => unknown("reserved", other),
-            (other, _) => unknown("profile", other),
+        match self.profile {
+            0 | 1 => Ok(self.profile == 1),
+            other => unknown("profile", other),
+        }
+    }
+
+    pub(super) fn matmul(&self) -> Result<Matmul> {
+        match self.matmul {
+            ENGINE_MATMUL_EXACT => Ok(Matmul::Exact),
+            ENGINE_MATMUL_SPLIT => Ok(Matmul::Split),
+            other => unknown("matmul", other),
         }
     }
 }

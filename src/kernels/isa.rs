@@ -56,9 +56,7 @@ impl Isa {
                     && is_x86_feature_detected!("avx512dq")
             }
             #[cfg(target_arch = "x86_64")]
-            Isa::Amx => {
-                Isa::Avx512.available() && is_x86_feature_detected!("avx512vnni") && super::tiles::permission::granted()
-            }
+            Isa::Amx => Isa::Avx512.available() && is_x86_feature_detected!("avx512vnni") && super::tiles::permission::granted(),
             #[cfg(not(target_arch = "x86_64"))]
             Isa::Avx2 | Isa::Avx512 | Isa::Amx => false,
             Isa::Neon => cfg!(target_arch = "aarch64"), // part of the base instruction set

@@ -88,16 +88,11 @@ impl Scratch {
             self.workers.try_reserve_exact(model.pool.threads()).map_err(|_| Error::out_of_memory("scratch", 0))?;
             self.workers.resize_with(model.pool.threads(), Worker::default);
         }
-        let panel = match path {
-            Path::Few => 0,
-            Path::Many if model.quantised_len > 0 => model.panel_len.max(Linear::quantised_panel_len(n_tokens)),
-            Path::Many => model.panel_len,
-        };
         for worker in &mut self.workers {
-            worker.reserve(panel, spec.hidden_size.max(qkv))?;
+            worker.reserve(spec.hidden_size.max(qkv))?;
             heads.reserve(worker, n_tokens)?;
         }
-        self.workers[0].reserve_quantised(n_tokens * model.quantised_len)
+        model.linear_needs.reserve(&mut self.workers, path, n_tokens)
     }
 }
 

@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result, try_vec};
 use crate::format::{self, Bytes, Checkpoint, DType, MapMode, Tensor, mmap::Mapping};
 use crate::kernels::{Isa, Kernels, Layout, Matrix};
 use crate::ops::elementwise::Norm;
-use crate::ops::linear::Linear;
+use crate::ops::linear::{Linear, Needs};
 use crate::ops::rope::RopeTable;
 use crate::quantize::convert::Convert;
 use crate::quantize::mixture::{self, Facts, Recipe, Role};
@@ -30,6 +30,16 @@ pub enum Weights {
     Bf16,
     /// Quantised. Routers and position tables stay as they are.
     Quantise(Recipe),
+}
+
+/// How the prefill path multiplies with f32 weights on a CPU with a matrix unit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Matmul {
+    /// In f32, as on any other CPU.
+    #[default]
+    Exact,
+    /// As sums of three bf16 numbers each, with an error of f32's own size.
+    Split,
 }
 
 /// The types in which a model's matrices are held.
@@ -78,6 +88,8 @@ pub struct LoadOptions<'a> {
     pub isa: Option<Isa>,
     /// Conversion of the weights.
     pub weights: Weights,
+    /// How f32 weights are multiplied.
+    pub matmul: Matmul,
     /// How files are brought into memory.
     pub mapping: MapMode,
     /// What to do about a GGUF file's pre-tokenizer that this version does not know.
@@ -136,8 +148,7 @@ pub(super) fn load(path: &Path, options: LoadOptions<'_>) -> Result<Arc<Model>> 
     };
     let unknown_pre_tokenizer = loader.options.unknown_pre_tokenizer;
     let profiled = loader.options.profile;
-    let panel_len = linears().map(Linear::panel_len).max().unwrap_or(0);
-    let quantised_len = linears().map(Linear::quantised_len).max().unwrap_or(0);
+    let linear_needs = Needs::of(kernels, linears());
     let tokenizer = OnceCell::new();
     Ok(Arc::new(Model {
         spec,
@@ -152,8 +163,7 @@ pub(super) fn load(path: &Path, options: LoadOptions<'_>) -> Result<Arc<Model>> 
         head,
         info,
         profiled,
-        panel_len,
-        quantised_len,
+        linear_needs,
         source,
         unknown_pre_tokenizer,
         tokenizer,
@@ -318,7 +328,11 @@ impl Loader<'_, '_> {
             Bias::IfPresent => self.take(&name)?,
         };
         let bias = bias.map(|tensor| self.vector(&name, tensor, n_out)).transpose()?;
-        Ok(Linear::new(weight, layout, bias))
+        Ok(self.projection(weight, layout, bias))
+    }
+
+    fn projection(&self, weight: Tensor, layout: Layout, bias: Option<Vec<f32>>) -> Linear {
+        Linear::new(weight, layout, bias).split(self.options.matmul == Matmul::Split)
     }
 
     /// The tensor in the element type that the options ask for. Blocks run along the inputs, so a quantised one is
@@ -433,7 +447,7 @@ impl Loader<'_, '_> {
         let (all, _) = self.convert(&name, (slot, layer), all, Layout::OutIn)?;
         let part = |e: usize| {
             let weight = all.slice_first(e).ok_or_else(|| self.error(ErrorKind::Internal, format!("{name} has no part {e}")))?;
-            Ok(Linear::new(weight, Layout::OutIn, None))
+            Ok(self.projection(weight, Layout::OutIn, None))
         };
         (0..n_experts).map(part).collect()
     }

@@ -12,14 +12,14 @@ pub use crate::ops::profile::{Op, Profile, Taken};
 pub use batch::{Request, step_batch};
 pub use cache::{Cache, CacheOptions, Canceller, KvType, Logits};
 pub use estimate::Estimate;
-pub use load::{LoadOptions, Progress, Weights};
+pub use load::{LoadOptions, Matmul, Progress, Weights};
 
 use crate::arch::Spec;
 use crate::error::Result;
 use crate::format::Checkpoint;
 use crate::kernels::Kernels;
 use crate::ops::elementwise::Norm;
-use crate::ops::linear::Linear;
+use crate::ops::linear::{Linear, Needs};
 use crate::ops::rope::RopeTable;
 use crate::text::{Tokenizer, UnknownPre};
 use crate::threads::Pool;
@@ -53,7 +53,7 @@ pub struct Info {
     pub head_dim: usize,
     /// Threads in use.
     pub threads: usize,
-    /// Instruction set in use: "scalar", "avx2", "avx512".
+    /// Instruction set in use: "scalar", "avx2", "avx512", "amx".
     pub isa: &'static str,
 }
 
@@ -121,10 +121,8 @@ pub struct Model {
     info: Info,
     /// Whether its caches note where the time goes.
     profiled: bool,
-    /// The longest weight panel that prefill unpacks, in elements.
-    panel_len: usize,
-    /// Blocks of 8-bit activations that a token needs at most.
-    quantised_len: usize,
+    /// Scratch for its matrices.
+    linear_needs: Needs,
     /// What it was loaded from; its tensors have gone to the layers.
     source: Checkpoint,
     unknown_pre_tokenizer: UnknownPre,

@@ -1,15 +1,22 @@
 //! y = x · Wᵀ + b.
 //!
 //! Quantised matrices are multiplied with the input rounded to 8 bits, on both paths with the same integer sums; only the order in
-//! which these are added up differs.
+//! which these are added up differs. Where the CPU has a matrix unit, the prefill path multiplies all but f32 matrices on it, with both
+//! sides rounded to bf16.
 #![forbid(unsafe_code)]
 
+mod input;
+#[cfg(test)]
+mod tests;
+
 use super::profile::Op;
-use super::{Ctx, Path};
+use super::{Ctx, Path, Worker};
 use crate::blas;
 use crate::format::{DType, Tensor};
-use crate::kernels::{Activations, Kernels, Layout, Matrix, Scaling, bytes_of};
+use crate::kernels::{Activations, Kernels, Layout, Matrix, bytes_of};
 use crate::threads::ColumnsMut;
+use input::Input;
+pub use input::Needs;
 use std::ops::Range;
 
 /// Outputs that one task computes on the few-token path: 64 rows of 2048 f32 are 512 KB, long enough for the memory streams,
@@ -19,9 +26,6 @@ const FEW_CHUNK: usize = 64;
 /// Outputs that one task computes on the prefill path. Fixed, so that BLAS sees the same calls whatever the number of threads.
 const MANY_CHUNK: usize = 256;
 
-/// Elements of the input that one thread rounds to 8 bits in the time that a parallel region takes to begin and end.
-const QUANTISE_ALONE: usize = 1 << 13;
-
 /// A projection: one matrix of the file, and its bias.
 pub struct Linear {
     weight: Tensor,
@@ -29,6 +33,8 @@ pub struct Linear {
     n_out: usize,
     n_in: usize,
     bias: Option<Vec<f32>>,
+    /// Whether an f32 matrix may be multiplied as sums of bf16 numbers.
+    split: bool,
 }
 
 impl Linear {
@@ -39,7 +45,11 @@ impl Linear {
             Layout::OutIn => (weight.shape[0], weight.shape[1]),
             Layout::InOut => (weight.shape[1], weight.shape[0]),
         };
-        Self { weight, layout, n_out, n_in, bias }
+        Self { weight, layout, n_out, n_in, bias, split: false }
+    }
+    /// The same; its products may be made of sums of three bf16 numbers on a matrix unit, if it is f32.
+    pub fn split(self, split: bool) -> Self {
+        Self { split, ..self }
     }
     /// Outputs.
     pub fn n_out(&self) -> usize {
@@ -71,16 +81,16 @@ impl Linear {
         ctx.kernels.unpack(self.weight.dtype, &self.weight.data, row * self.n_in, out);
     }
     /// Elements of a worker's weight panel that [`linear`] needs for this matrix.
-    pub fn panel_len(&self) -> usize {
+    fn panel_len(&self) -> usize {
         if self.sgemm_in_place() || self.is_quantised() { 0 } else { MANY_CHUNK.min(self.n_out) * self.n_in }
     }
-    /// Elements of a worker's panel for so many tokens times quantised matrices.
-    pub fn quantised_panel_len(n_tokens: usize) -> usize {
-        Kernels::scratch_len(FEW_CHUNK, n_tokens)
-    }
     /// Blocks of 8-bit activations that [`linear`] needs for each token.
-    pub fn quantised_len(&self) -> usize {
+    fn quantised_len(&self) -> usize {
         if self.is_quantised() { self.n_in.div_ceil(Activations::BLOCK) } else { 0 }
+    }
+    /// In how many bf16 terms it takes its input, where it is multiplied on a matrix unit.
+    fn tile_terms(&self, kernels: &Kernels, path: Path) -> Option<usize> {
+        (path == Path::Many).then(|| kernels.tile_terms(self.weight.dtype, self.split)).flatten()
     }
     fn is_quantised(&self) -> bool {
         matches!(self.weight.dtype, DType::Quant(_))
@@ -92,17 +102,16 @@ impl Linear {
 }
 
 /// Several projections of the same `x: [n_tokens, n_in]`, their outputs side by side in `y: [n_tokens, Σ n_out]`, in one
-/// parallel region (and one before it, if the input of many tokens is rounded to 8 bits). `op` is what it does in the model.
+/// parallel region (and one before it, where the input of many tokens is converted). `op` is what it does in the model.
 pub fn linear(ctx: &mut Ctx<'_>, op: Op, parts: &[Linear], x: &[f32], n_tokens: usize, y: &mut [f32]) {
     let n_in = parts.first().map_or(0, Linear::n_in);
     let n_out = parts.iter().map(Linear::n_out).sum();
     assert!(parts.iter().all(|p| p.n_in == n_in));
     let (x, y) = (&x[..n_tokens * n_in], &mut y[..n_tokens * n_out]);
-    let blocks = n_tokens * parts.iter().map(Linear::quantised_len).max().unwrap_or(0);
-    let quantised = quantise(ctx, parts, x, n_in, blocks);
+    let input = Input::new(ctx, parts, x, n_tokens, n_in);
     let (kernels, path) = (ctx.kernels, ctx.path);
-    let by_blas = path == Path::Many && blas::available();
-    let chunk = if by_blas && !parts.iter().any(Linear::is_quantised) { MANY_CHUNK } else { FEW_CHUNK };
+    let wide = |part: &Linear| part.tile_terms(kernels, path).is_some() || path.by_blas() && !part.is_quantised();
+    let chunk = if parts.iter().all(wide) { MANY_CHUNK } else { FEW_CHUNK };
     ctx.pool.for_each_columns(ctx.workers, y, n_tokens, n_out, chunk, |worker, mut columns| {
         let mut start = 0; // first column of the part
         for part in parts {
@@ -111,54 +120,47 @@ pub fn linear(ctx: &mut Ctx<'_>, op: Op, parts: &[Linear], x: &[f32], n_tokens: 
             if cols.start < cols.end {
                 let first = cols.start - start;
                 let mut out = columns.sub(cols);
-                if part.is_quantised() {
-                    let x = &quantised[..blocks];
-                    match path {
-                        Path::Few => kernels.matmul_quantised(part.matrix(), first, x, &mut out),
-                        Path::Many => kernels.matmul_quantised_many(part.matrix(), first, x, &mut worker.panel, &mut out),
-                    }
-                } else if !(by_blas && part.sgemm(kernels, first, x, &mut worker.panel, &mut out)) {
-                    kernels.matmul(part.matrix(), first, x, &mut out);
-                }
+                part.multiply(kernels, path, first, &input, worker, &mut out);
                 part.add_bias(first, &mut out);
             }
             start += part.n_out;
         }
     });
-    if blocks > 0 {
-        ctx.workers[0].quantised = quantised;
-    }
+    input.done(ctx);
     ctx.lap(op, parts.iter().map(Linear::weight_bytes).sum());
 }
 
-/// The rows of `x: [n_tokens, n_in]` in 8 bits, as the path's products with the quantised ones of `parts` take them, in the first worker's
-/// scratch, which is taken out of it; nothing if `blocks`, the number of blocks, is 0.
-fn quantise(ctx: &mut Ctx<'_>, parts: &[Linear], x: &[f32], n_in: usize, blocks: usize) -> Vec<Activations> {
-    if blocks == 0 {
-        return Vec::new();
+impl Path {
+    /// Whether products in f32 are BLAS's.
+    fn by_blas(self) -> bool {
+        self == Path::Many && blas::available()
     }
-    let kernels = ctx.kernels;
-    let scaling = Scaling::for_types(parts.iter().filter(|part| part.is_quantised()).map(|part| part.weight.dtype));
-    let mut quantised = std::mem::take(&mut ctx.workers[0].quantised);
-    let row_len = n_in.div_ceil(Activations::BLOCK);
-    if ctx.path == Path::Many {
-        ctx.pool.for_each_rows(ctx.workers, &mut quantised[..blocks], blocks / row_len, 1, |_, first, columns| {
-            for (i, column) in columns.chunks_exact_mut(blocks / row_len).enumerate() {
-                kernels.quantise_column(x, n_in, scaling, first + i, column);
-            }
-        });
-    } else if x.len() < QUANTISE_ALONE {
-        kernels.quantise(x, n_in, scaling, &mut quantised[..blocks]);
-    } else {
-        ctx.pool.for_each_rows(ctx.workers, &mut quantised[..blocks], row_len, 4, |_, first, rows| {
-            kernels.quantise(&x[first * n_in..][..rows.len() / row_len * n_in], n_in, scaling, rows);
-        });
-    }
-    ctx.lap(Op::Quantise, 0);
-    quantised
 }
 
 impl Linear {
+    /// The outputs `first..` by the kernel for the matrix and the path.
+    fn multiply(
+        &self,
+        kernels: &Kernels,
+        path: Path,
+        first: usize,
+        input: &Input<'_>,
+        worker: &mut Worker,
+        out: &mut ColumnsMut<'_>,
+    ) {
+        let Worker { panel, tiles, .. } = worker;
+        if self.tile_terms(kernels, path).is_some() {
+            kernels.matmul_tiles(self.matrix(), first, input.packed(), tiles, out);
+        } else if self.is_quantised() {
+            match path {
+                Path::Few => kernels.matmul_quantised(self.matrix(), first, input.quantised(), out),
+                Path::Many => kernels.matmul_quantised_many(self.matrix(), first, input.quantised(), panel, out),
+            }
+        } else if !(path.by_blas() && self.sgemm(kernels, first, input.x, panel, out)) {
+            kernels.matmul(self.matrix(), first, input.x, out);
+        }
+    }
+
     /// The outputs `first..` by BLAS; weights that it cannot read in place go through `panel`. False if BLAS cannot.
     fn sgemm(&self, kernels: &Kernels, first: usize, x: &[f32], panel: &mut [f32], out: &mut ColumnsMut<'_>) -> bool {
         let matrix = self.matrix();

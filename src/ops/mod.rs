@@ -10,7 +10,7 @@ pub mod profile;
 pub mod rope;
 
 use crate::error::{Error, Result};
-use crate::kernels::{Activations, Kernels};
+use crate::kernels::{Activations, Kernels, Tile};
 use crate::threads::Pool;
 use profile::{Op, Profile};
 
@@ -43,20 +43,18 @@ pub struct Worker {
     attention: attention::Scratch,
     /// One row: the input of a norm whose output takes its place.
     row: Vec<f32>,
+    /// A linear's weights and unfinished sums as tiles.
+    tiles: Vec<Tile>,
     /// The first worker's: a linear's input in 8 bits, for all of them.
     quantised: Vec<Activations>,
+    /// The same as tiles.
+    packed: Vec<Tile>,
 }
 
 impl Worker {
-    /// Makes room for a weight panel and a row of these many elements.
-    pub fn reserve(&mut self, panel: usize, row: usize) -> Result<()> {
-        grow(&mut self.panel, panel, "weight panel")?;
+    /// Makes room for a row of so many elements.
+    pub fn reserve(&mut self, row: usize) -> Result<()> {
         grow(&mut self.row, row, "row scratch")
-    }
-
-    /// Makes room for so many blocks of 8-bit activations.
-    pub fn reserve_quantised(&mut self, blocks: usize) -> Result<()> {
-        lengthen(&mut self.quantised, blocks, Activations::ZERO, "activations in 8 bits")
     }
 }
 

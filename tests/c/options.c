@@ -110,7 +110,10 @@ static void values(const char *path, const engine_model *model)
     for (i = ENGINE_WEIGHTS_KEEP; i <= ENGINE_WEIGHTS_Q4_K_M; i++) CHECK_OK(WITH(weights, i));
     for (i = ENGINE_MAPPING_MAP; i <= ENGINE_MAPPING_COPY; i++) CHECK_OK(WITH(mapping, i));
     CHECK_OK(WITH(isa, ENGINE_ISA_SCALAR));
-    CHECK_STATUS(ENGINE_ERR_UNSUPPORTED, "ENGINE_ISA_AMX", WITH(isa, ENGINE_ISA_AMX));
+    for (i = ENGINE_MATMUL_EXACT; i <= ENGINE_MATMUL_SPLIT; i++) CHECK_OK(WITH(matmul, i));
+    if (WITH(isa, ENGINE_ISA_AMX) != ENGINE_OK) {
+        CHECK_STATUS(ENGINE_ERR_UNSUPPORTED, "'amx', which this CPU does not have", WITH(isa, ENGINE_ISA_AMX));
+    }
     CHECK_STATUS(ENGINE_ERR_UNSUPPORTED, "ENGINE_ISA_NEON", WITH(isa, ENGINE_ISA_NEON));
     CHECK_STATUS(ENGINE_ERR_BAD_ARGUMENT, "weights: 9", WITH(weights, 9));
     CHECK_STATUS(ENGINE_ERR_BAD_ARGUMENT, "isa: 6", WITH(isa, 6));

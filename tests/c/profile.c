@@ -34,9 +34,9 @@ int main(int argc, char **argv)
     options.profile = 2;
     CHECK_STATUS(ENGINE_ERR_BAD_ARGUMENT, "profile: 2", engine_load_model(path, &options, &model));
     options.profile = 1;
-    options.reserved = 1;
-    CHECK_STATUS(ENGINE_ERR_BAD_ARGUMENT, "reserved: 1", engine_load_model(path, &options, &model));
-    options.reserved = 0;
+    options.matmul = 2;
+    CHECK_STATUS(ENGINE_ERR_BAD_ARGUMENT, "matmul: 2", engine_load_model(path, &options, &model));
+    options.matmul = ENGINE_MATMUL_SPLIT;
     CHECK_OK(engine_load_model(path, &options, &model));
     CHECK_OK(engine_new_cache(model, NULL, &cache));
     engine_model_free(model);

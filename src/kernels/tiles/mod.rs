@@ -24,6 +24,8 @@
 //! In one of them the even and the odd inputs are summed apart, each from zero by FMA, then both together, and that is added to the
 //! output. So its bits depend on its own weights and its own row alone: not on other tokens, nor on how the work is cut.
 
+#![cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // there is no unit yet for the body of it
+
 #[cfg(target_arch = "x86_64")]
 pub(super) mod amx;
 #[cfg(test)]
@@ -95,6 +97,9 @@ pub struct Packed<'a> {
 }
 
 impl Packed<'_> {
+    /// Tokens that share tiles.
+    pub const TOKENS: usize = SIDE;
+
     /// Tiles of `n_tokens` tokens of `n_in` inputs in `terms` terms.
     pub fn len(n_tokens: usize, n_in: usize, terms: usize) -> usize {
         n_tokens.div_ceil(SIDE) * n_in.div_ceil(STEP) * terms * 2

@@ -1,0 +1,82 @@
+use super::*;
+use crate::format::mmap::Mapping;
+use crate::format::{Bytes, Float, Quant};
+use crate::kernels::testing::{Random, bits, tables, tables_with_tiles};
+use crate::kernels::{Isa, pack_quant};
+use crate::threads::Pool;
+use std::sync::Arc;
+
+const N_IN: usize = 288;
+
+/// A matrix of random weights, with a bias.
+fn projection(random: &mut Random, dtype: DType, n_out: usize, split: bool) -> Linear {
+    let w = random.vec(n_out * N_IN);
+    let len = dtype.bytes(w.len()).unwrap();
+    let mut data = vec![0; len];
+    match dtype {
+        DType::Float(float) => Kernels::select(Some(Isa::Scalar)).unwrap().pack(float, &w, &mut data),
+        DType::Quant(quant) => pack_quant(quant, &w, &mut data),
+    }
+    let data = Bytes::new(Arc::new(Mapping::Owned(data)), 0..len).unwrap();
+    let weight = Tensor { dtype, shape: vec![n_out, N_IN], data, file: Arc::new("test".into()) };
+    Linear::new(weight, Layout::OutIn, Some(random.vec(n_out))).split(split)
+}
+
+fn run(kernels: &'static Kernels, path: Path, threads: usize, parts: &[Linear], x: &[f32]) -> Vec<f32> {
+    let pool = Pool::new(threads).unwrap();
+    let mut workers: Vec<Worker> = (0..threads).map(|_| Worker::default()).collect();
+    let n_tokens = x.len() / N_IN;
+    Needs::of(kernels, parts.iter()).reserve(&mut workers, path, n_tokens).unwrap();
+    let mut ctx = Ctx { kernels, pool: &pool, workers: &mut workers, path, profile: None };
+    let mut y = vec![f32::NAN; n_tokens * parts.iter().map(Linear::n_out).sum::<usize>()];
+    linear(&mut ctx, Op::Qkv, parts, x, n_tokens, &mut y);
+    y
+}
+
+/// Matrices of several types side by side: those that go by tiles and those that do not, which take the input in 1, 2 or 3 terms, in
+/// 8 bits or as it is. Each output is what it is alone, with any number of threads, and any token what it is without the others.
+#[test]
+fn side_by_side() {
+    let mut random = Random(3);
+    let types = [Quant::Q4_0.into(), DType::F32, DType::BF16, DType::Float(Float::F16), Quant::Q8_0.into()];
+    for (name, kernels) in tables().into_iter().chain(tables_with_tiles()) {
+        for split in [false, true] {
+            let parts: Vec<Linear> = types.iter().map(|&dtype| projection(&mut random, dtype, 90, split)).collect();
+            let x = random.vec(40 * N_IN);
+            let together = run(kernels, Path::Many, 1, &parts, &x);
+            assert_eq!(bits(&together), bits(&run(kernels, Path::Many, 3, &parts, &x)), "{name}, 3 threads");
+            for (i, part) in parts.iter().enumerate() {
+                let alone = run(kernels, Path::Many, 2, std::slice::from_ref(part), &x);
+                let by_blas = part.tile_terms(kernels, Path::Many).is_none() && !part.is_quantised() && Path::Many.by_blas();
+                for (t, (together, alone)) in together.chunks_exact(450).zip(alone.chunks_exact(90)).enumerate() {
+                    let together = &together[90 * i..][..90];
+                    // BLAS sums in another order where the work is cut otherwise.
+                    assert!(by_blas || bits(together) == bits(alone), "{name}, {}, token {t}", types[i].name());
+                }
+                let last = run(kernels, Path::Many, 2, std::slice::from_ref(part), &x[39 * N_IN..]);
+                assert!(by_blas || bits(&last) == bits(&alone[39 * 90..]), "{name}, {}, the last token alone", types[i].name());
+            }
+        }
+    }
+}
+
+/// Both paths are the same product, but for rounding: of weights and activations to bf16 on the one, (2u + u²)·Σ|w·x| with u = 2⁻⁸,
+/// of activations to 8 bits on the other, half of 1/127 + 1/8001 of the largest, and 2⁻¹² for all sums in f32: less than 1/64.
+#[test]
+fn both_paths_mean_the_same() {
+    let mut random = Random(4);
+    for (name, kernels) in tables().into_iter().chain(tables_with_tiles()) {
+        for dtype in [DType::F32, DType::BF16, DType::Float(Float::F16), Quant::Q8_0.into()] {
+            let parts = [projection(&mut random, dtype, 70, true)];
+            let x = random.vec(20 * N_IN);
+            let largest = x.iter().fold(0f32, |m, x| m.max(x.abs()));
+            let mut w = vec![0.0; 70 * N_IN];
+            kernels.unpack(dtype, parts[0].matrix().data, 0, &mut w);
+            let (few, many) = (run(kernels, Path::Few, 2, &parts, &x), run(kernels, Path::Many, 2, &parts, &x));
+            for (i, (few, many)) in few.iter().zip(&many).enumerate() {
+                let bound = w[i % 70 * N_IN..][..N_IN].iter().map(|w| w.abs() * largest).sum::<f32>() / 64.0;
+                assert!((few - many).abs() <= bound, "{name}, {}: {few} and {many} ± {bound}", dtype.name());
+            }
+        }
+    }
+}
