@@ -9,7 +9,7 @@ use crate::timing::{Times, seconds};
 use crate::weights;
 use engine::format::{DType, Quant};
 use engine::kernels::{Activations, Isa, Kernels, Layout};
-use engine::ops::linear::{Linear, linear};
+use engine::ops::linear::{Linear, Needs, linear};
 use engine::ops::profile::Op;
 use engine::ops::{Ctx, Path, Worker};
 use engine::threads::Pool;
@@ -149,10 +149,9 @@ struct Runner<'a> {
 impl<'a> Runner<'a> {
     fn new(pool: &'a Pool, linear: &Linear, m: usize) -> Self {
         let mut workers: Vec<Worker> = (0..pool.threads()).map(|_| Worker::default()).collect();
-        for worker in &mut workers {
-            worker.reserve(linear.panel_len().max(Linear::quantised_panel_len(m)), 0).expect("memory for a panel");
+        for (kernels, path) in tables().flat_map(|kernels| [(kernels, Path::Few), (kernels, Path::Many)]) {
+            Needs::of(kernels, std::iter::once(linear)).reserve(&mut workers, path, m).expect("memory for a product");
         }
-        workers[0].reserve_quantised(m * linear.quantised_len()).expect("memory for activations");
         let x = Random::new(8).normals(m * linear.n_in(), 1.0);
         Self { pool, workers, m, x, y: vec![0.0; m * linear.n_out()] }
     }
@@ -169,12 +168,14 @@ fn check(whole: &Linear, pool: &Pool) -> Result<(), String> {
     let (part, weights) = weights::first_outputs(whole, n_out);
     let n_in = part.n_in();
     let mut runner = Runner::new(pool, &part, m);
-    let is_quantised = matches!(part.matrix().dtype, DType::Quant(_));
+    let dtype = part.matrix().dtype;
     for (kernels, path) in tables().flat_map(|kernels| [Path::Few, Path::Many].map(|path| (kernels, path))) {
         runner.run(kernels, path, &part);
+        let in_tiles = path == Path::Many && kernels.tile_terms(dtype, false).is_some();
+        let is_rounded = matches!(dtype, DType::Quant(_)) || in_tiles;
         for (t, x) in runner.x.chunks_exact(n_in).enumerate() {
             for (o, w) in weights.chunks_exact(n_in).enumerate() {
-                let (want, bound) = product(w, x, is_quantised);
+                let (want, bound) = product(w, x, is_rounded);
                 let got = f64::from(runner.y[t * n_out + o]);
                 let is_near = (got - want).abs() <= bound; // never true of a NaN
                 if !is_near {
@@ -187,9 +188,9 @@ fn check(whole: &Linear, pool: &Pool) -> Result<(), String> {
     Ok(())
 }
 
-/// Σ w·x, and how far a kernel may be from it: f32 sums in any order; with quantised weights also the rounding of x to 8 bits
-/// (half of a 127th and of an 8001st of the largest of its block), or of both to bf16 where a matrix unit takes that.
-fn product(w: &[f32], x: &[f32], is_quantised: bool) -> (f64, f64) {
+/// Σ w·x, and how far a kernel may be from it: f32 sums in any order; where it is rounded, also the rounding of x to 8 bits (half of a
+/// 127th and of an 8001st of the largest of its block), or of both to bf16 where a matrix unit takes that.
+fn product(w: &[f32], x: &[f32], is_rounded: bool) -> (f64, f64) {
     let unit = f64::from(f32::EPSILON) / 2.0;
     let (mut sum, mut magnitude, mut rounded) = (0.0, 0.0, 0.0);
     for (w, x) in w.chunks(Activations::BLOCK).zip(x.chunks(Activations::BLOCK)) {
@@ -202,5 +203,5 @@ fn product(w: &[f32], x: &[f32], is_quantised: bool) -> (f64, f64) {
         }
     }
     let bound = magnitude * unit * w.len() as f64 * 2.0;
-    (sum, if is_quantised { bound + rounded } else { bound })
+    (sum, if is_rounded { bound + rounded } else { bound })
 }
