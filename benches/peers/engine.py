@@ -18,7 +18,7 @@ def skip(reason):
 class LoadOptions(ctypes.Structure):
     _fields_ = [("struct_size", ctypes.c_uint32), ("threads", ctypes.c_uint32), ("isa", ctypes.c_int32), ("weights", ctypes.c_int32),
                 ("mapping", ctypes.c_int32), ("flags", ctypes.c_uint32), ("progress", ctypes.c_void_p), ("user_data", ctypes.c_void_p),
-                ("profile", ctypes.c_uint32), ("reserved", ctypes.c_uint32)]
+                ("profile", ctypes.c_uint32), ("matmul", ctypes.c_int32)]
 
 
 class Request(ctypes.Structure):

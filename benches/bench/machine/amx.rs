@@ -1,60 +1,17 @@
-//! AMX: whether this CPU and this system allow it, and its peaks.
-#![cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
-
-/// Types of products that the tiles have.
-#[derive(Clone, Copy)]
-pub struct Amx {
-    pub bf16: bool,
-    pub int8: bool,
-}
+//! The peaks of AMX, on CPUs and systems where the library uses it too.
 
 #[cfg(target_arch = "x86_64")]
-pub use x86_64::{multiply_bf16, multiply_int8, permitted};
+pub use x86_64::{has_int8, multiply_bf16, multiply_int8};
 
 #[cfg(target_arch = "x86_64")]
 mod x86_64 {
-    use super::Amx;
+    use engine::kernels::Isa;
     use std::arch::asm;
-    use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
-    use std::sync::OnceLock;
+    use std::arch::x86_64::__cpuid_count;
 
-    /// What there is, once the system has permitted this process to use it; asked once.
-    pub fn permitted() -> Option<Amx> {
-        static ANSWER: OnceLock<Option<Amx>> = OnceLock::new();
-        *ANSWER.get_or_init(ask)
-    }
-
-    fn ask() -> Option<Amx> {
-        const TILES: u32 = 24;
-        if __cpuid(0).eax < 7 || !is_x86_feature_detected!("xsave") {
-            return None;
-        }
-        let edx = __cpuid_count(7, 0).edx;
-        // SAFETY: this CPU was just seen to have XSAVE, and XGETBV with it.
-        let state = unsafe { enabled_state() };
-        if edx >> TILES & 1 == 0 || state >> 17 & 3 != 3 || !permit() {
-            return None;
-        }
-        Some(Amx { bf16: edx >> 22 & 1 == 1, int8: edx >> 25 & 1 == 1 })
-    }
-
-    #[target_feature(enable = "xsave")]
-    fn enabled_state() -> u64 {
-        // SAFETY: register 0 is there wherever XGETBV is.
-        unsafe { _xgetbv(0) }
-    }
-
-    /// Asks Linux for the tiles' data; other systems have no such question, and no answer here.
-    #[cfg(target_os = "linux")]
-    fn permit() -> bool {
-        const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
-        const XTILEDATA: libc::c_long = 18;
-        // SAFETY: takes numbers only, and changes nothing but what this process may use.
-        unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XTILEDATA) == 0 }
-    }
-    #[cfg(not(target_os = "linux"))]
-    fn permit() -> bool {
-        false
+    /// Whether the tiles take bytes as well as bf16, for which `Isa::Amx` stands.
+    pub fn has_int8() -> bool {
+        Isa::Amx.available() && __cpuid_count(7, 0).edx >> 25 & 1 == 1
     }
 
     /// Eight tiles of 16 rows of 64 bytes.
@@ -78,7 +35,7 @@ mod x86_64 {
     macro_rules! multiply {
         ($name:ident, $product:literal, $operations:expr) => {
             /// # Safety
-            /// [`permitted`] has this type.
+            /// `Isa::Amx` is available, and for bytes [`has_int8`] too.
             pub unsafe fn $name(rounds: usize) -> usize {
                 // SAFETY: the tiles are there and permitted (the caller's promise), configured, zeroed and released in here; no
                 // memory but the configuration is touched.

@@ -1,6 +1,7 @@
 //! Peaks of the arithmetic units: loops of nothing but one instruction on registers.
 
 use super::{amx, together};
+use engine::kernels::Isa;
 use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -82,8 +83,8 @@ impl Unit {
             Unit::AvxVnni => is_x86_feature_detected!("avxvnni"),
             Unit::Avx512 => is_x86_feature_detected!("avx512f"),
             Unit::Avx512Vnni => is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vnni"),
-            Unit::AmxBf16 => amx::permitted().is_some_and(|amx| amx.bf16),
-            Unit::AmxInt8 => amx::permitted().is_some_and(|amx| amx.int8),
+            Unit::AmxBf16 => Isa::Amx.available(),
+            Unit::AmxInt8 => amx::has_int8(),
         }
     }
     #[cfg(not(target_arch = "x86_64"))]
