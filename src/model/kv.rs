@@ -74,8 +74,9 @@ impl KvShape {
             for (rows, keys) in head.chunks_mut(64 * BLOCK * size).zip(keys.chunks(64)) {
                 let packed = &mut packed[..keys.len() * size];
                 kernels.pack(dtype, keys, packed);
-                for (row, key) in rows.chunks_exact_mut(BLOCK * size).zip(packed.chunks_exact(size)) {
-                    row[position * size..][..size].copy_from_slice(key);
+                match dtype {
+                    Float::F32 => put_column::<4>(packed, position, rows),
+                    Float::F16 | Float::Bf16 => put_column::<2>(packed, position, rows),
                 }
             }
         }
@@ -86,6 +87,13 @@ impl KvShape {
     /// Bytes of a block of a group.
     fn block_bytes(&self, group: &Group) -> usize {
         group.n_layers * self.layer_bytes()
+    }
+}
+
+/// Elements of N bytes, one to each row of a block's keys, at `position`.
+fn put_column<const N: usize>(elements: &[u8], position: usize, rows: &mut [u8]) {
+    for (row, element) in rows.chunks_exact_mut(BLOCK * N).zip(elements.chunks_exact(N)) {
+        row[position * N..][..N].copy_from_slice(element);
     }
 }
 
