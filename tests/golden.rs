@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{chunked, golden, isas, load, read_npy, relative_difference, repository, same_bits};
+use common::{chunked, golden, isas, load, matrix_unit_noise, read_npy, relative_difference, relative_l2, repository, same_bits};
 use engine::format::MapMode;
 use engine::{LoadOptions, Model, Weights};
 
@@ -14,6 +14,8 @@ const TOLERANCE: f32 = 1e-4;
 /// How the tokens are cut into calls: all at once and one by one; within the few-token path, beyond it, and across the limit.
 const CHUNKS: &[&[usize]] = &[&[usize::MAX], &[1], &[7], &[16], &[17], &[1, 17, 3, 16, 19, 2], &[33, 1], &[20, 20, 1, 1, 1]];
 
+/// Where a matrix unit rounds 16-bit factors, the script has measured what that does when transformers does it. That is one sample of the
+/// noise and ours is another, so ours may be up to twice it.
 fn check(case: &str) {
     let (path, tokens) = golden(case);
     let (shape, want) = read_npy(&repository("tests/golden").join(case).join("logits.npy"));
@@ -21,7 +23,13 @@ fn check(case: &str) {
         let model = load(&path, Some(isa), 2);
         assert_eq!(shape, [tokens.len(), model.vocab_size()], "{case}: tokens and vocabulary");
         for sizes in CHUNKS {
-            let worst = relative_difference(&chunked(&model, &tokens, sizes), &want);
+            let got = chunked(&model, &tokens, sizes);
+            if let Some(noise) = matrix_unit_noise(case, &model).filter(|_| sizes.iter().any(|&size| size > 16)) {
+                let off = relative_l2(&got, &want);
+                assert!(off <= 2.0 * noise, "{case}, {isa:?}, calls of {sizes:?} tokens: off by {off:e}, the noise is {noise:e}");
+                continue;
+            }
+            let worst = relative_difference(&got, &want);
             assert!(worst <= TOLERANCE, "{case}, {isa:?}, calls of {sizes:?} tokens: off by {worst:e} of the largest logit");
         }
     }

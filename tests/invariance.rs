@@ -1,10 +1,13 @@
 //! What must not change a result: how a prompt is cut into calls, the number of threads, forks, truncation, other caches, other
 //! threads, errors. The same bits, except where BLAS or the change from one path to the other orders sums differently:
-//! there the bound of [`bound`].
+//! there the bound of [`bound`]. Where the prefill path multiplies on a matrix unit, it rounds: each path has its own bits.
 
 mod common;
 
-use common::{chunked, golden, isas, load, new_cache, relative_difference, repository, same_bits, step, step_all};
+use common::{
+    chunked, golden, isas, load, matrix_unit_noise, new_cache, relative_difference, relative_l2, repository, same_bits, step,
+    step_all,
+};
 use engine::{CacheOptions, ErrorKind, KvType, Model};
 use std::sync::Arc;
 
@@ -109,12 +112,20 @@ fn few_token_calls_after_a_prefill() {
     });
 }
 
+/// Where a matrix unit rounds 16-bit factors, as near as golden.rs has it.
 #[test]
 fn the_two_paths_agree() {
     each(|label, model, tokens| {
         let few = chunked(model, tokens, &[1]);
+        let noise = matrix_unit_noise(case_of(label), model);
         for sizes in [&[tokens.len()][..], &[FEW + 1, FEW, 1, 1]] {
-            let (difference, bound) = (relative_difference(&chunked(model, tokens, sizes), &few), bound(case_of(label)));
+            let many = chunked(model, tokens, sizes);
+            if let Some(noise) = noise {
+                let off = relative_l2(&many, &few);
+                assert!(off <= 2.0 * noise, "{label}: {sizes:?} is off by {off:e}, the noise is {noise:e}");
+                continue;
+            }
+            let (difference, bound) = (relative_difference(&many, &few), bound(case_of(label)));
             assert!(
                 difference <= bound,
                 "{label}: {sizes:?} is off by {difference:e} of the largest logit, the bound is {bound:e}"

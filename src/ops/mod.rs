@@ -15,7 +15,7 @@ use crate::threads::Pool;
 use profile::{Op, Profile};
 
 /// Up to this many tokens in one call of step take the few-token path, more take the prefill path. Within each path an
-/// output's bits depend only on its own sequence; between the two the order of summation may differ.
+/// output's bits depend only on its own sequence; between the two the order of summation may differ, and on a matrix unit the rounding.
 pub const FEW_TOKENS: usize = 16;
 
 /// How many tokens a sequence feeds in this call.

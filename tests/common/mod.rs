@@ -1,6 +1,7 @@
 //! What several test files need: small files, arrays, and the instruction sets of this machine.
 #![allow(dead_code)] // Each test file uses its own part of this one.
 
+use engine::format::DType;
 use engine::kernels::{Isa, Kernels};
 use engine::{Cache, CacheOptions, LoadOptions, Model};
 use std::path::{Path, PathBuf};
@@ -86,6 +87,22 @@ pub fn relative_difference(got: &[f32], want: &[f32]) -> f32 {
         worst = worst.max(if difference.is_nan() { f32::INFINITY } else { difference });
     }
     worst
+}
+
+/// The difference, divided by `want`, both in the L2 norm.
+pub fn relative_l2(got: &[f32], want: &[f32]) -> f64 {
+    let l2 = |x: &mut dyn Iterator<Item = f32>| x.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+    assert_eq!(got.len(), want.len());
+    l2(&mut got.iter().zip(want).map(|(a, b)| a - b)) / l2(&mut want.iter().copied())
+}
+
+/// What it does to the logits of a golden case that long calls multiply on a matrix unit, which rounds what it multiplies, in the measure of
+/// [`relative_l2`]: as much as where transformers does it. `None` where nothing is rounded by more than f32 rounds.
+pub fn matrix_unit_noise(case: &str, model: &Model) -> Option<f64> {
+    let text = std::fs::read_to_string(repository("tests/golden/bf16_noise.json")).unwrap();
+    let noise = serde_json::from_str::<serde_json::Value>(&text).unwrap()[case].as_f64()?;
+    let kernels = Kernels::select(Some(Isa::from_name(model.info().isa).unwrap())).unwrap();
+    kernels.tile_terms(DType::BF16, false).map(|_| noise)
 }
 
 /// Bit for bit the same.

@@ -4,6 +4,7 @@
 //! 2k + 1: it is 16 rows of a matrix that lies row by output, transposed by pairs.
 
 use super::{Product, SIDE, STEP, Tile, Unit};
+use crate::format::DType;
 use crate::kernels::Layout;
 use crate::kernels::simd::Simd;
 
@@ -83,12 +84,44 @@ pub unsafe fn pack_weights<S: Simd, U: Unit, const T: usize>(
                 for j in 0..2 {
                     let n = n.saturating_sub(16 * j).min(16);
                     // SAFETY: passed on.
-                    unsafe { columns_of_rows::<S, U, T>(s, unit, p, (first + 16 * j, n), k, tiles, j) };
+                    unsafe {
+                        let done = if p.w.dtype == DType::BF16 {
+                            columns_in_place(unit, p, (first + 16 * j, n), k, tiles, j)
+                        } else {
+                            0
+                        };
+                        let (k, tiles) = (k + done * STEP, &mut tiles[done * T * 2..]);
+                        if !tiles.is_empty() {
+                            columns_of_rows::<S, U, T>(s, unit, p, (first + 16 * j, n), k, tiles, j);
+                        }
+                    }
                 }
             }
             Layout::InOut => columns::<S, T>(s, p, (first, n), k, tiles),
         }
     }
+}
+
+/// From a matrix of bf16 whose rows are outputs, the whole steps: no more than transposed. As [`columns_of_rows`], for one term; returns the
+/// number of steps.
+#[inline(always)]
+unsafe fn columns_in_place<U: Unit>(
+    unit: &U,
+    p: &Product<'_>,
+    (first, n): (usize, usize),
+    k: usize,
+    tiles: &mut [Tile],
+    j: usize,
+) -> usize {
+    const NO_ROW: [u8; 2 * STEP] = [0; 2 * STEP];
+    let steps = ((p.w.n_in - k) / STEP).min(tiles.len() / 2);
+    for (step, pair) in tiles.chunks_exact_mut(2).take(steps).enumerate() {
+        let row = |i| &p.w.data[2 * ((first + i) * p.w.n_in + k + step * STEP)..][..2 * STEP];
+        let rows = std::array::from_fn(|i| if i < n { row(i).as_ptr() } else { NO_ROW.as_ptr() });
+        // SAFETY: each is a step of bf16, 64 bytes.
+        unsafe { unit.transpose(rows, &mut pair[j]) };
+    }
+    steps
 }
 
 /// From a matrix whose rows are outputs: `n` ≤ 16 of them from `first` on, from input `k` on, into the j-th tiles of `tiles: [steps, T, 2]`.
