@@ -64,5 +64,5 @@ for name, (function, seed, _) in CASES.items():
     torch.manual_seed(seed)
     with tempfile.TemporaryDirectory() as folder:
         model, _ = function(Path(folder))
-    if is_of(model, torch.bfloat16) or name == "llama-f16-tied":
+    if is_of(model, torch.bfloat16) or is_of(model, torch.float16):
         record("bf16_noise.json", {name: float(f"{noise(name, model):.3g}")})
