@@ -63,6 +63,45 @@ struct Row {
     bytes: Bytes,
 }
 
+/// The quads of 8 rows that are `from` bytes apart, as the lanes of vectors that are `to` bytes apart.
+///
+/// # Safety
+/// There are 32 bytes of each row at `rows`, and room for 8 vectors at `panel`.
+#[inline(always)]
+unsafe fn interleave<S: Ints>(s: S, rows: *const u8, from: usize, panel: *mut u8, to: usize) {
+    // SAFETY: the caller's word.
+    unsafe {
+        let vectors = s.transposed(each!(8, R => s.load(rows.add(R * from))));
+        for i in 0..8 {
+            s.store(panel.add(i * to), vectors[i]);
+        }
+    }
+}
+
+impl Panel {
+    /// From the 16 rows.
+    #[inline(always)]
+    fn fill<S: Ints>(&mut self, s: S, rows: &[Row; ROWS]) {
+        const FROM: usize = size_of::<Row>();
+        const TO: usize = ROWS * QUAD;
+        for half in 0..2 {
+            let rows = &rows[8 * half];
+            for j in 0..BLOCK / 32 {
+                let (w, panel) = (rows.w[32 * j..].as_ptr(), self.w[8 * j].as_mut_ptr());
+                // SAFETY: 8 rows follow each other from here on; so do 8 vectors, of which these are the halves.
+                unsafe { interleave(s, w, FROM, panel.cast::<u8>().add(32 * half), TO) };
+            }
+            for part in (0..BLOCK / rows.bytes.part).step_by(8) {
+                for (of_rows, of_panel) in [(&rows.d, &mut self.d), (&rows.m, &mut self.m)] {
+                    let (numbers, panel) = (of_rows[part..].as_ptr(), of_panel[part].as_mut_ptr());
+                    // SAFETY: as above; a number is as long as a quad.
+                    unsafe { interleave(s, numbers.cast(), FROM, panel.cast::<u8>().add(32 * half), TO) };
+                }
+            }
+        }
+    }
+}
+
 impl Row {
     /// Puts number i of `values` to its place, where those at even places come first.
     fn join(values: [f32; 8], out: &mut [f32; MAX_PARTS]) {
@@ -150,14 +189,16 @@ pub(in crate::kernels) unsafe fn matmul<S: Ints, F: Format>(
     let sums = &mut scratch[..scratch_len(cols, tokens)];
     sums.fill(0.0);
     let mut panel = Panel { w: [[[0; QUAD]; ROWS]; BLOCK / QUAD], d: [[0.0; ROWS]; MAX_PARTS], m: [[0.0; ROWS]; MAX_PARTS] };
+    let mut rows = [const { Row { w: [0; BLOCK], d: [0.0; MAX_PARTS], m: [0.0; MAX_PARTS], bytes: F::BYTES } }; ROWS];
     for block in 0..p.n_in.div_ceil(BLOCK) {
         let x = &p.x[block * tokens..][..tokens];
         for (group, sums) in sums.chunks_exact_mut(ROWS * tokens).enumerate() {
             for r in 0..ROWS {
                 // SAFETY: `check` saw that the rows from first on are rows of w, and this one is below cols; past the end the
                 // last one stands in.
-                unsafe { unpack::<S, F>(s, p, (group * ROWS + r).min(cols - 1), block, r, &mut panel) };
+                unsafe { unpack::<S, F>(s, p, (group * ROWS + r).min(cols - 1), block, &mut rows[r]) };
             }
+            panel.fill(s, &rows);
             let mut t = 0;
             while t < tokens {
                 let (x, sums) = (&x[t..], &mut sums[t * ROWS..]);
@@ -181,34 +222,26 @@ pub(in crate::kernels) unsafe fn matmul<S: Ints, F: Format>(
     }
 }
 
-/// Block `block` of row `p.first + row` to row `r` of `panel`.
+/// Block `block` of row `p.first + row`.
 ///
 /// # Safety
-/// As for `matmul`; `p.first + row` is a row of `p.w`, `block` is a block of it, `r < ROWS`.
+/// As for `matmul`; `p.first + row` is a row of `p.w`, `block` is a block of it.
 #[inline(always)]
-unsafe fn unpack<S: Ints, F: Format>(s: S, p: &Product<'_>, row: usize, block: usize, r: usize, panel: &mut Panel) {
+unsafe fn unpack<S: Ints, F: Format>(s: S, p: &Product<'_>, row: usize, block: usize, to: &mut Row) {
     let dtype = DType::Quant(F::TYPE);
     let group_bytes = BLOCK / dtype.block_elements() * dtype.block_bytes();
     let row_bytes = p.n_in / dtype.block_elements() * dtype.block_bytes();
-    let mut to = Row { w: [0; BLOCK], d: [0.0; MAX_PARTS], m: [0.0; MAX_PARTS], bytes: F::BYTES };
     // SAFETY: the row's bytes are in w, as `check` saw; of its last block, what is there is copied and the rest is blocks of scale 0.
     unsafe {
         let w = p.w.as_ptr().add((p.first + row) * row_bytes + block * group_bytes);
         let rest = row_bytes - block * group_bytes;
         if rest >= group_bytes {
-            F::read(s, w, &mut to);
+            F::read(s, w, to);
         } else {
             let mut filled = [0; MAX_BYTES];
             std::ptr::copy_nonoverlapping(w, filled.as_mut_ptr(), rest);
-            F::read(s, filled.as_ptr(), &mut to);
+            F::read(s, filled.as_ptr(), to);
         }
-    }
-    for (k, quad) in to.w.as_chunks::<QUAD>().0.iter().enumerate() {
-        panel.w[k][r] = *quad;
-    }
-    for part in 0..BLOCK / F::BYTES.part {
-        panel.d[part][r] = to.d[part];
-        panel.m[part][r] = to.m[part];
     }
 }
 

@@ -61,6 +61,40 @@ macro_rules! ints {
             on_registers! {
                 $($own)*
 
+                fn transposed(rows: [__m256i; 8]) -> [__m256i; 8] {
+                    let [a, b, c, d, e, f, g, h] = rows;
+                    // Of four rows, quads 0 (and 4), 1 (5), 2 (6), 3 (7).
+                    let (ab, cd, ef, gh) = (
+                        [_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b)],
+                        [_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d)],
+                        [_mm256_unpacklo_epi32(e, f), _mm256_unpackhi_epi32(e, f)],
+                        [_mm256_unpacklo_epi32(g, h), _mm256_unpackhi_epi32(g, h)],
+                    );
+                    let (first, last) = (
+                        [
+                            _mm256_unpacklo_epi64(ab[0], cd[0]),
+                            _mm256_unpackhi_epi64(ab[0], cd[0]),
+                            _mm256_unpacklo_epi64(ab[1], cd[1]),
+                            _mm256_unpackhi_epi64(ab[1], cd[1]),
+                        ],
+                        [
+                            _mm256_unpacklo_epi64(ef[0], gh[0]),
+                            _mm256_unpackhi_epi64(ef[0], gh[0]),
+                            _mm256_unpacklo_epi64(ef[1], gh[1]),
+                            _mm256_unpackhi_epi64(ef[1], gh[1]),
+                        ],
+                    );
+                    [
+                        _mm256_permute2x128_si256::<0x20>(first[0], last[0]),
+                        _mm256_permute2x128_si256::<0x20>(first[1], last[1]),
+                        _mm256_permute2x128_si256::<0x20>(first[2], last[2]),
+                        _mm256_permute2x128_si256::<0x20>(first[3], last[3]),
+                        _mm256_permute2x128_si256::<0x31>(first[0], last[0]),
+                        _mm256_permute2x128_si256::<0x31>(first[1], last[1]),
+                        _mm256_permute2x128_si256::<0x31>(first[2], last[2]),
+                        _mm256_permute2x128_si256::<0x31>(first[3], last[3]),
+                    ]
+                }
                 fn or(a: __m256i, b: __m256i) -> __m256i { _mm256_or_si256(a, b) }
                 // Shifts of 16-bit lanes: what comes over from the neighbour is masked away.
                 fn right<const N: i32>(a: __m256i, mask: u8) -> __m256i {

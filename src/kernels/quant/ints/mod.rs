@@ -25,6 +25,8 @@ pub(in crate::kernels) trait Ints: Copy {
     /// # Safety
     /// There is room for 32 bytes at `p`.
     unsafe fn store(self, p: *mut u8, a: Self::B);
+    /// Vector i has bytes 4i to 4i + 3 of each.
+    fn transposed(self, rows: [Self::B; 8]) -> [Self::B; 8];
     /// 4 bytes, again and again.
     /// # Safety
     /// 4 bytes lie at `p`.

@@ -67,6 +67,21 @@ fn pairs(w: uint8x16_t, x: uint8x16_t) -> int16x8_t {
     vpaddq_s16(vmull_s8(vget_low_s8(w), vget_low_s8(x)), vmull_high_s8(w, x))
 }
 
+/// Vector i has bytes 4i to 4i + 3 of each.
+#[inline]
+#[target_feature(enable = "neon")]
+fn four_rows(a: uint8x16_t, b: uint8x16_t, c: uint8x16_t, d: uint8x16_t) -> [uint8x16_t; 4] {
+    let (a, b, c, d) = (vreinterpretq_u32_u8(a), vreinterpretq_u32_u8(b), vreinterpretq_u32_u8(c), vreinterpretq_u32_u8(d));
+    // Rows a and c, b and d zipped, then the two: the order of quads is a, b, c, d.
+    let (ac, bd) = ((vzip1q_u32(a, c), vzip2q_u32(a, c)), (vzip1q_u32(b, d), vzip2q_u32(b, d)));
+    [
+        vreinterpretq_u8_u32(vzip1q_u32(ac.0, bd.0)),
+        vreinterpretq_u8_u32(vzip2q_u32(ac.0, bd.0)),
+        vreinterpretq_u8_u32(vzip1q_u32(ac.1, bd.1)),
+        vreinterpretq_u8_u32(vzip2q_u32(ac.1, bd.1)),
+    ]
+}
+
 /// Lane J of four in all.
 #[inline]
 #[target_feature(enable = "neon")]
@@ -86,6 +101,21 @@ impl Ints for Neon {
     type F = F;
 
     on_registers! {
+        fn transposed(rows: [B; 8]) -> [B; 8] {
+            let [a, b, c, d, e, f, g, h] = rows;
+            let (first, last) = (four_rows(a.0, b.0, c.0, d.0), four_rows(e.0, f.0, g.0, h.0));
+            let (first_high, last_high) = (four_rows(a.1, b.1, c.1, d.1), four_rows(e.1, f.1, g.1, h.1));
+            [
+                uint8x16x2_t(first[0], last[0]),
+                uint8x16x2_t(first[1], last[1]),
+                uint8x16x2_t(first[2], last[2]),
+                uint8x16x2_t(first[3], last[3]),
+                uint8x16x2_t(first_high[0], last_high[0]),
+                uint8x16x2_t(first_high[1], last_high[1]),
+                uint8x16x2_t(first_high[2], last_high[2]),
+                uint8x16x2_t(first_high[3], last_high[3]),
+            ]
+        }
         fn or(a: B, b: B) -> B { halves!(uint8x16x2_t, a, b => vorrq_u8(a, b)) }
         fn right<const N: i32>(a: B, mask: u8) -> B {
             halves!(uint8x16x2_t, a => vandq_u8(vshlq_u8(a, vdupq_n_s8(-N as i8)), vdupq_n_u8(mask)))

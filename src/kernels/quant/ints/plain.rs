@@ -43,6 +43,10 @@ impl Ints for Plain {
         unsafe { p.cast::<B>().write_unaligned(a) }
     }
     #[inline(always)]
+    fn transposed(self, rows: [B; 8]) -> [B; 8] {
+        std::array::from_fn(|i| std::array::from_fn(|at| rows[at / 4][4 * i + at % 4]))
+    }
+    #[inline(always)]
     unsafe fn splat_quad(self, p: *const u8) -> B {
         // SAFETY: the caller's word.
         let quad = unsafe { p.cast::<[u8; 4]>().read_unaligned() };
