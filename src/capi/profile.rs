@@ -47,9 +47,11 @@ fn entry(profile: &Profile, index: usize) -> Result<(&'static CStr, Taken)> {
 /// entries from 1 are the ops, in the order in which a layer runs them; those that a model does not have never run. Their times and
 /// bytes add up to entry 0's. An index behind the last gives ENGINE_ERR_NOT_FOUND, so that
 ///
-///     engine_op_profile op = {sizeof op};
-///     for (size_t i = 0; engine_cache_profile(cache, i, &op) == ENGINE_OK; i++)
-///         printf("%-16s %8.3f ms\n", op.name, op.nanoseconds / 1e6);
+/// ```c
+/// engine_op_profile op = {sizeof op};
+/// for (size_t i = 0; engine_cache_profile(cache, i, &op) == ENGINE_OK; i++)
+///     printf("%-16s %8.3f ms\n", op.name, op.nanoseconds / 1e6);
+/// ```
 ///
 /// lists them. Steps that shared a pass in engine_step_batch() are counted in the first of those requests' cache.
 ///
