@@ -39,7 +39,7 @@ static engine_status try_cache(const engine_model *model, const void *options)
 
 static void load_sizes(const char *path)
 {
-    static const uint32_t bad[] = {0, 1, 4, sizeof(engine_load_options) - 1, 4097, UINT32_MAX};
+    static const uint32_t bad[] = {0, 1, 4, offsetof(engine_load_options, profile) - 1, 4097, UINT32_MAX};
     newer_load_options options;
     size_t i;
     memset(&options, 0, sizeof options);
