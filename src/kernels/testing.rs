@@ -58,26 +58,28 @@ impl Random {
     }
 }
 
-/// An array of `dtype` at an odd address.
+/// Bytes at an odd address.
 pub struct Unaligned {
     bytes: Vec<u8>,
     start: usize,
 }
 
 impl Unaligned {
-    pub fn new(dtype: Float, x: &[f32]) -> Self {
-        let mut bytes = vec![0; x.len() * dtype.size() + 2];
+    pub fn of(data: &[u8]) -> Self {
+        let mut bytes = vec![0; data.len() + 2];
         let start = 1 - bytes.as_ptr() as usize % 2;
-        let data = &mut bytes[start..];
-        for (i, x) in x.iter().enumerate() {
-            match dtype {
-                Float::F32 => data[4 * i..][..4].copy_from_slice(&x.to_le_bytes()),
-                Float::F16 => data[2 * i..][..2].copy_from_slice(&f16::from_f32(*x).to_le_bytes()),
-                Float::Bf16 => data[2 * i..][..2].copy_from_slice(&bf16::from_f32(*x).to_le_bytes()),
-            }
-        }
-        bytes.truncate(start + x.len() * dtype.size());
+        bytes[start..][..data.len()].copy_from_slice(data);
+        bytes.truncate(start + data.len());
         Self { bytes, start }
+    }
+    /// An array of `dtype`.
+    pub fn new(dtype: Float, x: &[f32]) -> Self {
+        let data: Vec<u8> = match dtype {
+            Float::F32 => x.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            Float::F16 => x.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()).collect(),
+            Float::Bf16 => x.iter().flat_map(|x| bf16::from_f32(*x).to_le_bytes()).collect(),
+        };
+        Self::of(&data)
     }
     pub fn data(&self) -> &[u8] {
         &self.bytes[self.start..]

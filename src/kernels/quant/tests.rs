@@ -120,9 +120,7 @@ struct Case {
     n_out: usize,
     n_in: usize,
     m: usize,
-    /// At an odd address.
-    bytes: Vec<u8>,
-    start: usize,
+    blocks: Unaligned,
     x: Vec<f32>,
 }
 
@@ -133,15 +131,11 @@ impl Case {
         Self::of(quant, n_out, n_in, m, &blocks, random.vec(m * n_in))
     }
     fn of(quant: Quant, n_out: usize, n_in: usize, m: usize, blocks: &[u8], x: Vec<f32>) -> Self {
-        let mut bytes = vec![0; blocks.len() + 2];
-        let start = 1 - bytes.as_ptr() as usize % 2;
-        bytes[start..start + blocks.len()].copy_from_slice(blocks);
-        bytes.truncate(start + blocks.len());
-        Self { quant, n_out, n_in, m, bytes, start, x }
+        Self { quant, n_out, n_in, m, blocks: Unaligned::of(blocks), x }
     }
     fn matrix(&self) -> Matrix<'_> {
         let Self { quant, n_out, n_in, .. } = *self;
-        Matrix { dtype: quant.into(), layout: Layout::OutIn, n_out, n_in, data: &self.bytes[self.start..] }
+        Matrix { dtype: quant.into(), layout: Layout::OutIn, n_out, n_in, data: self.blocks.data() }
     }
     fn scaling(&self) -> Scaling {
         Scaling::for_types(std::iter::once(self.quant.into()))
@@ -188,7 +182,7 @@ impl Case {
     fn check_by(&self, name: &str, kernels: &Kernels, by: By) {
         let (y, x) = (self.run(kernels, by), self.activations(kernels));
         let dtype = DType::Quant(self.quant);
-        let (blocks, block) = (&self.bytes[self.start..], dtype.block_elements());
+        let (blocks, block) = (self.blocks.data(), dtype.block_elements());
         let mut w = vec![0.0; self.n_out * self.n_in];
         table::of(Isa::Scalar).unpack(dtype, blocks, 0, &mut w);
         let groups = self.n_in.div_ceil(BLOCK);
@@ -247,7 +241,7 @@ fn the_same_bits_on_every_instruction_set_and_for_any_number_of_tokens() {
             let want: Vec<u32> = (0..m)
                 .flat_map(|t| {
                     let x = case.x[t * case.n_in..][..case.n_in].to_vec();
-                    bits(&Case::of(quant, n_out, case.n_in, 1, &case.bytes[case.start..], x).run(table::of(Isa::Scalar), by))
+                    bits(&Case::of(quant, n_out, case.n_in, 1, case.blocks.data(), x).run(table::of(Isa::Scalar), by))
                 })
                 .collect();
             for (name, kernels) in tables() {

@@ -17,9 +17,7 @@ struct Case {
     n_out: usize,
     n_in: usize,
     m: usize,
-    /// At an odd address.
-    bytes: Vec<u8>,
-    start: usize,
+    w: Unaligned,
     x: Vec<f32>,
 }
 
@@ -34,15 +32,11 @@ impl Case {
         Self::of(dtype, layout, n_out, n_in, m, &w, x)
     }
     fn of(dtype: DType, layout: Layout, n_out: usize, n_in: usize, m: usize, w: &[u8], x: Vec<f32>) -> Self {
-        let mut bytes = vec![0; w.len() + 2];
-        let start = 1 - bytes.as_ptr() as usize % 2;
-        bytes[start..start + w.len()].copy_from_slice(w);
-        bytes.truncate(start + w.len());
-        Self { dtype, layout, n_out, n_in, m, bytes, start, x }
+        Self { dtype, layout, n_out, n_in, m, w: Unaligned::of(w), x }
     }
     fn matrix(&self) -> Matrix<'_> {
         let Self { dtype, layout, n_out, n_in, .. } = *self;
-        Matrix { dtype, layout, n_out, n_in, data: &self.bytes[self.start..] }
+        Matrix { dtype, layout, n_out, n_in, data: self.w.data() }
     }
     fn products(&self) -> Products {
         Products::of(self.dtype, true).unwrap()
