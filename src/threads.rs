@@ -23,10 +23,16 @@
 //! and so does a call from inside a task. After `fork()` the child has no workers: its calls do all their tasks in the calling
 //! thread, unless the fork happened during a call; a child should only `exec` or exit.
 
+mod columns;
+mod cores;
+mod signals;
+
+pub use columns::ColumnsMut;
+pub use cores::available_cores;
+
 use crate::error::{Error, ErrorKind, Result};
 use std::any::Any;
 use std::cell::UnsafeCell;
-use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -161,12 +167,12 @@ impl Pool {
         F: Fn(&mut S, ColumnsMut<'_>) + Sync,
     {
         let chunk = chunk.max(1);
-        let ptr = Shareable(ColumnsMut::whole(y, rows, ld).ptr);
+        let ptr = Shareable(ColumnsMut::whole(y, rows, ld).as_mut_ptr());
         self.for_each(scratch, ld.div_ceil(chunk), |slot, task| {
             let ptr = &ptr;
             let start = task * chunk;
-            // Each task has its own run of columns of the matrix that `whole` checked, borrowed mutably until all have ended.
-            f(slot, ColumnsMut { ptr: ptr.0, ld, rows, cols: start..ld.min(start + chunk), _marker: Default::default() });
+            // SAFETY: each task has its own run of columns of the matrix that `whole` checked, borrowed mutably until all have ended.
+            f(slot, unsafe { ColumnsMut::part(ptr.0, ld, rows, start..ld.min(start + chunk)) });
         });
     }
 
@@ -181,20 +187,16 @@ impl Pool {
     {
         assert!(edges.is_sorted());
         let (chunk, tiles) = (chunk.max(1), edges.len().saturating_sub(1));
-        let ptr = Shareable(ColumnsMut::whole(y, edges.last().copied().unwrap_or(0), ld).ptr);
+        let ptr = Shareable(ColumnsMut::whole(y, edges.last().copied().unwrap_or(0), ld).as_mut_ptr());
         let runs = ld.div_ceil(chunk);
         self.for_each(scratch, tiles * runs, |slot, task| {
             let ptr = &ptr;
             let (tile, start) = (tiles - 1 - task / runs, task % runs * chunk);
             let rows = edges[tile]..edges[tile + 1];
-            // Each task has its own rows and columns of the matrix that `whole` checked, borrowed mutably until all have ended; with
-            // no rows it may be empty, hence wrapping.
+            // With no rows the matrix may be empty, hence wrapping.
             let ptr = ptr.0.wrapping_add(rows.start * ld);
-            f(
-                slot,
-                tile,
-                ColumnsMut { ptr, ld, rows: rows.len(), cols: start..ld.min(start + chunk), _marker: Default::default() },
-            );
+            // SAFETY: each task has its own rows and columns of the matrix that `whole` checked, borrowed mutably until all have ended.
+            f(slot, tile, unsafe { ColumnsMut::part(ptr, ld, rows.len(), start..ld.min(start + chunk)) });
         });
     }
 
@@ -368,151 +370,6 @@ struct Shareable<T>(*mut T);
 // SAFETY: the users (`for_each` and its kind) give each element to one thread at a time, and
 // T: Send lets elements be used from another thread.
 unsafe impl<T: Send> Sync for Shareable<T> {}
-
-/// Some columns of a row-major matrix `[rows, ld]`, owned by one task: `row_mut(r)` is its part of row `r`.
-pub struct ColumnsMut<'a> {
-    ptr: *mut f32,
-    ld: usize,
-    rows: usize,
-    cols: Range<usize>,
-    _marker: std::marker::PhantomData<&'a mut f32>,
-}
-
-// SAFETY: it is a mutable borrow of its columns, as `&mut [f32]` would be if they lay in one piece.
-unsafe impl Send for ColumnsMut<'_> {}
-
-impl<'a> ColumnsMut<'a> {
-    /// All of `y`: `[rows, ld]` with `ld` columns.
-    ///
-    /// # Panics
-    /// If `y` is shorter than that.
-    pub fn whole(y: &'a mut [f32], rows: usize, ld: usize) -> Self {
-        assert!(rows.checked_mul(ld).is_some_and(|n| n <= y.len()), "[{rows}, {ld}] in {} elements", y.len());
-        Self { ptr: y.as_mut_ptr(), ld, rows, cols: 0..ld, _marker: std::marker::PhantomData }
-    }
-    /// Number of rows.
-    pub fn rows(&self) -> usize {
-        self.rows
-    }
-    /// Which columns of the whole matrix these are.
-    pub fn cols(&self) -> Range<usize> {
-        self.cols.clone()
-    }
-    /// Elements from one row to the next.
-    pub fn ld(&self) -> usize {
-        self.ld
-    }
-    /// The address of row 0, first column of this part; valid for `rows` rows of `cols.len()` elements, `ld` apart.
-    pub fn as_mut_ptr(&mut self) -> *mut f32 {
-        // With no rows the matrix may be empty, hence wrapping; else cols.start <= ld lies inside it.
-        self.ptr.wrapping_add(self.cols.start)
-    }
-    /// This part of row `r`.
-    ///
-    /// # Panics
-    /// If there is no such row.
-    pub fn row_mut(&mut self, r: usize) -> &mut [f32] {
-        assert!(r < self.rows, "row {r} of {}", self.rows);
-        // SAFETY: r < rows and cols lie inside ld, so the range is inside the matrix that `whole` checked; this part alone
-        // owns these columns, and is borrowed mutably.
-        unsafe { std::slice::from_raw_parts_mut(self.ptr.add(r * self.ld + self.cols.start), self.cols.len()) }
-    }
-    /// The part `cols` (columns of the whole matrix) of this part.
-    ///
-    /// # Panics
-    /// If `cols` is not inside this part.
-    pub fn sub(&mut self, cols: Range<usize>) -> ColumnsMut<'_> {
-        assert!(cols.start >= self.cols.start && cols.end <= self.cols.end && cols.start <= cols.end);
-        ColumnsMut { ptr: self.ptr, ld: self.ld, rows: self.rows, cols, _marker: std::marker::PhantomData }
-    }
-}
-
-/// Physical cores that this process may use, at least 1: a second thread on one core finds its arithmetic units busy. The
-/// affinity mask and the cgroup's CPU quota count (the quota rounded down, for a thread beyond it would have the whole
-/// process throttled).
-pub fn available_cores() -> usize {
-    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
-    cores::physical().map_or(threads, |cores| cores.clamp(1, threads))
-}
-
-#[cfg(target_os = "linux")]
-mod cores {
-    use std::collections::BTreeSet;
-    use std::path::Path;
-
-    /// Cores behind the CPUs of the affinity mask.
-    pub fn physical() -> Option<usize> {
-        Some(distinct(Path::new("/sys/devices/system/cpu"), &affinity()?))
-    }
-
-    /// The CPUs that this thread may run on.
-    fn affinity() -> Option<Vec<usize>> {
-        let mut mask = [0u64; 128]; // 8192 CPUs, the most that Linux is built for
-        // SAFETY: the kernel writes at most the given number of bytes, which is the array's size.
-        let rc = unsafe { libc::sched_getaffinity(0, size_of_val(&mask), mask.as_mut_ptr().cast()) };
-        let set = |cpu: &usize| mask[cpu / 64] >> (cpu % 64) & 1 == 1;
-        (rc == 0).then(|| (0..64 * mask.len()).filter(set).collect())
-    }
-
-    /// How many different cores `cpus` are, by the list of each one's siblings; one that has none counts for itself.
-    pub fn distinct(sys: &Path, cpus: &[usize]) -> usize {
-        let siblings = |cpu: &usize| {
-            let file = sys.join(format!("cpu{cpu}/topology/thread_siblings_list"));
-            std::fs::read_to_string(file).unwrap_or_else(|_| format!("{cpu} alone"))
-        };
-        cpus.iter().map(siblings).collect::<BTreeSet<_>>().len()
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-mod cores {
-    pub fn physical() -> Option<usize> {
-        None
-    }
-}
-
-/// The host's signals are the host's: a new thread inherits its maker's mask, so the workers are made with all blocked but
-/// those that a thread raises itself (a blocked SIGBUS would kill without asking its handler) and a profiler's clock.
-#[cfg(unix)]
-mod signals {
-    use std::mem::MaybeUninit;
-
-    /// Blocks this thread's signals until dropped.
-    pub struct Masked(libc::sigset_t);
-
-    impl Masked {
-        pub fn new() -> Option<Self> {
-            let (mut block, mut old) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-            // SAFETY: sigfillset and pthread_sigmask write the sets they are given; the mask is read only where they succeeded.
-            unsafe {
-                libc::sigfillset(block.as_mut_ptr());
-                let own = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, libc::SIGSYS, libc::SIGABRT];
-                for signal in own.into_iter().chain([libc::SIGPROF]) {
-                    libc::sigdelset(block.as_mut_ptr(), signal);
-                }
-                let rc = libc::pthread_sigmask(libc::SIG_SETMASK, block.as_ptr(), old.as_mut_ptr());
-                (rc == 0).then(|| Self(old.assume_init()))
-            }
-        }
-    }
-
-    impl Drop for Masked {
-        fn drop(&mut self) {
-            // SAFETY: the set is the one that this thread had; a null pointer means that the present one is not asked for.
-            unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, std::ptr::null_mut()) };
-        }
-    }
-}
-
-#[cfg(not(unix))]
-mod signals {
-    pub struct Masked;
-    impl Masked {
-        pub fn new() -> Option<Self> {
-            None
-        }
-    }
-}
 
 #[cfg(test)]
 mod tests {
@@ -699,21 +556,5 @@ mod tests {
             assert!(Instant::now() < deadline, "the worker never went to sleep");
             std::thread::yield_now();
         }
-    }
-
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn cores_are_counted_by_their_siblings() {
-        let sys = std::env::temp_dir().join(format!("engine-cores-{}", std::process::id()));
-        for (cpu, siblings) in [(0, "0,4"), (4, "0,4"), (1, "1,5"), (5, "1,5")] {
-            let dir = sys.join(format!("cpu{cpu}/topology"));
-            std::fs::create_dir_all(&dir).unwrap();
-            std::fs::write(dir.join("thread_siblings_list"), siblings).unwrap();
-        }
-        assert_eq!(cores::distinct(&sys, &[0, 1, 4, 5]), 2);
-        assert_eq!(cores::distinct(&sys, &[0, 4]), 1);
-        assert_eq!(cores::distinct(&sys, &[0, 7, 8]), 3); // 7 and 8 say nothing of themselves
-        std::fs::remove_dir_all(&sys).unwrap();
-        assert!(available_cores() >= 1);
     }
 }
