@@ -171,8 +171,8 @@
 /// engine_request.want: those of every token fed, float[n_tokens][vocab_size].
 #define ENGINE_LOGITS_ALL 2
 
-/// One sequence: its tokens' keys and values. One thread at a time may use it, whichever that is; only engine_cache_cancel()
-/// may be called beside.
+/// One sequence: its tokens' keys and values. One thread at a time may use it, whichever that is; only engine_cache_cancel(),
+/// engine_cache_len() and engine_cache_max_tokens() may be called beside.
 typedef struct engine_cache engine_cache;
 
 /// Turns tokens into text one by one, in whole characters. One thread at a time may use it.
@@ -273,7 +273,7 @@ typedef struct engine_cache_options {
     size_t rewind_tokens;
 } engine_cache_options;
 
-/// One sequence's part of engine_step_batch().
+/// One sequence's part of engine_step_batch(). Zero the whole struct, then set struct_size and what is wanted.
 typedef struct engine_request {
     /// sizeof(engine_request), the same in all requests of a batch.
     uint32_t struct_size;
@@ -289,7 +289,7 @@ typedef struct engine_request {
     float *logits;
     /// ENGINE_LOGITS_…
     int32_t want;
-    /// 0.
+    /// 0; anything else is refused.
     uint32_t reserved;
 } engine_request;
 
@@ -535,8 +535,7 @@ engine_status engine_step_all(struct engine_cache *cache,
                               float *logits);
 
 /// Asks the step that is running on this cache to stop, or the next one if none is: it ends with ENGINE_ERR_CANCELLED and
-/// changes nothing. The one function that may be called from any thread while another one uses the cache (not while it frees
-/// it). NULL is fine.
+/// changes nothing. It may be called from any thread while another one uses the cache (not while it frees it). NULL is fine.
 void engine_cache_cancel(const struct engine_cache *cache);
 
 /// Feeds tokens to many caches of one model at once: single tokens of some, pieces of prompts of others. Each does what engine_step()
@@ -547,7 +546,11 @@ void engine_cache_cancel(const struct engine_cache *cache);
 /// cache is cancelled meanwhile. Returns ENGINE_OK if all went well, else the status of the first that failed, with its sentence, which
 /// begins with its place ("requests[2]: ...").
 ///
-/// Errors: those of engine_step(); ENGINE_ERR_BAD_ARGUMENT for a cache that is in the batch twice or of another model than the first.
+/// With n = 0 nothing happens.
+///
+/// Errors: those of engine_step(); ENGINE_ERR_BAD_ARGUMENT for a cache that is in the batch twice or of another model than the first,
+/// for `want` or `reserved` of no meaning, and for a longer struct whose further bytes are not 0. Where `requests` cannot be read as an
+/// array of n requests (NULL, its struct_size, n beyond all memory), that is ENGINE_ERR_BAD_ARGUMENT and no status is written.
 engine_status engine_step_batch(struct engine_request *requests,
                                 size_t n);
 

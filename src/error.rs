@@ -96,10 +96,16 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// A vector of `len` copies of `value`, or [`ErrorKind::OutOfMemory`]: for every length that a file or a caller sets.
-pub fn try_vec<T: Clone>(value: T, len: usize, what: &str) -> Result<Vec<T>> {
+/// An empty vector with room for `len` elements, or [`ErrorKind::OutOfMemory`]: for every length that a file or a caller sets.
+pub fn try_with_capacity<T>(len: usize, what: &str) -> Result<Vec<T>> {
     let mut v = Vec::new();
     v.try_reserve_exact(len).map_err(|_| Error::out_of_memory(what, len.saturating_mul(size_of::<T>())))?;
+    Ok(v)
+}
+
+/// A vector of `len` copies of `value`, or [`ErrorKind::OutOfMemory`], likewise.
+pub fn try_vec<T: Clone>(value: T, len: usize, what: &str) -> Result<Vec<T>> {
+    let mut v = try_with_capacity(len, what)?;
     v.resize(len, value);
     Ok(v)
 }

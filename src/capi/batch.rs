@@ -2,9 +2,9 @@
 
 use super::cache::{engine_cache, fed, locked};
 use super::guard::{floats_out, guard, handle, null};
-use super::options::{Sized_, struct_size};
+use super::options::{Sized_, check_tail, struct_size, unknown};
 use super::status::{ENGINE_OK, Status, engine_status};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, try_with_capacity};
 use crate::model::{Cache, Logits, Request, step_batch};
 use std::sync::RwLockWriteGuard;
 
@@ -15,7 +15,7 @@ pub const ENGINE_LOGITS_LAST: i32 = 1;
 /// engine_request.want: those of every token fed, float[n_tokens][vocab_size].
 pub const ENGINE_LOGITS_ALL: i32 = 2;
 
-/// One sequence's part of engine_step_batch().
+/// One sequence's part of engine_step_batch(). Zero the whole struct, then set struct_size and what is wanted.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct engine_request {
@@ -33,7 +33,7 @@ pub struct engine_request {
     pub logits: *mut f32,
     /// ENGINE_LOGITS_…
     pub want: i32,
-    /// 0.
+    /// 0; anything else is refused.
     pub reserved: u32,
 }
 
@@ -51,7 +51,11 @@ unsafe impl Sized_ for engine_request {
 /// cache is cancelled meanwhile. Returns ENGINE_OK if all went well, else the status of the first that failed, with its sentence, which
 /// begins with its place ("requests[2]: ...").
 ///
-/// Errors: those of engine_step(); ENGINE_ERR_BAD_ARGUMENT for a cache that is in the batch twice or of another model than the first.
+/// With n = 0 nothing happens.
+///
+/// Errors: those of engine_step(); ENGINE_ERR_BAD_ARGUMENT for a cache that is in the batch twice or of another model than the first,
+/// for `want` or `reserved` of no meaning, and for a longer struct whose further bytes are not 0. Where `requests` cannot be read as an
+/// array of n requests (NULL, its struct_size, n beyond all memory), that is ENGINE_ERR_BAD_ARGUMENT and no status is written.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn engine_step_batch(requests: *mut engine_request, n: usize) -> engine_status {
     // SAFETY: the pointers are as the header asks.
@@ -66,6 +70,9 @@ pub unsafe extern "C" fn engine_step_batch(requests: *mut engine_request, n: usi
         if stride % align_of::<engine_request>() != 0 || !requests.is_aligned() {
             return Err(Error::bad_argument("requests: not an array of engine_request: its place or struct_size is odd"));
         }
+        if n.checked_mul(stride).is_none_or(|bytes| bytes > isize::MAX as usize) {
+            return Err(Error::bad_argument(format!("n: {n} requests are more than memory can hold")));
+        }
         run(requests, n, stride)
     })
 }
@@ -75,22 +82,21 @@ pub unsafe extern "C" fn engine_step_batch(requests: *mut engine_request, n: usi
 unsafe fn run(requests: *mut engine_request, n: usize, stride: usize) -> Result<()> {
     // SAFETY: the caller's promise.
     let at = |i: usize| unsafe { requests.byte_add(i * stride) };
-    let mut caches = list(n)?;
+    let room = (|| Ok((list(n)?, list(n)?, list(n)?)))();
+    let (mut caches, mut results, mut batch): (Vec<Result<_>>, Vec<Result<()>>, Vec<_>) = room.inspect_err(|error| {
+        // SAFETY: the caller's promise.
+        (0..n).for_each(|i| unsafe { (*at(i)).status = status(error) });
+    })?;
     for i in 0..n {
         // SAFETY: the caller's promise.
-        caches.push(unsafe { lock(&*at(i), stride) });
+        caches.push(unsafe { lock(at(i), stride) });
     }
-    let mut parts = list(n)?;
     for (i, cache) in caches.iter_mut().enumerate() {
-        parts.push(match cache {
+        let part = match cache {
             // SAFETY: the caller's promise.
             Ok(cache) => unsafe { part(&*at(i), cache) },
             Err(error) => Err(error.clone()),
-        });
-    }
-    let mut results: Vec<Result<()>> = list(n)?;
-    let mut batch = list(n)?;
-    for part in parts {
+        };
         results.push(part.map(|part| batch.push(part)));
     }
     step_batch(&mut batch);
@@ -99,9 +105,8 @@ unsafe fn run(requests: *mut engine_request, n: usize, stride: usize) -> Result<
     drop(ended);
     let mut first = Ok(());
     for (i, (result, cache)) in results.into_iter().zip(caches).enumerate() {
-        let status = result.as_ref().map_or_else(|error| Status::from(error.kind()).0, |()| ENGINE_OK);
         // SAFETY: the caller's promise.
-        unsafe { (*at(i)).status = status };
+        unsafe { (*at(i)).status = result.as_ref().map_or_else(status, |()| ENGINE_OK) };
         if let Ok(cache) = cache {
             // SAFETY: the handle was live when it was locked, and still is.
             unsafe { &*(*at(i)).cache }.store_len(&cache);
@@ -112,18 +117,23 @@ unsafe fn run(requests: *mut engine_request, n: usize, stride: usize) -> Result<
 }
 
 fn list<T>(n: usize) -> Result<Vec<T>> {
-    let mut list = Vec::new();
-    list.try_reserve_exact(n).map_err(|_| Error::out_of_memory("the requests of a batch", n.saturating_mul(size_of::<T>())))?;
-    Ok(list)
+    try_with_capacity(n, "the list of a batch's requests")
+}
+
+fn status(error: &Error) -> engine_status {
+    Status::from(error.kind()).0
 }
 
 /// # Safety
-/// The cache is NULL or a live handle.
-unsafe fn lock<'a>(request: &engine_request, stride: usize) -> Result<RwLockWriteGuard<'a, Cache>> {
+/// `request` has `stride` bytes, and its cache is NULL or a live handle.
+unsafe fn lock<'a>(request: *const engine_request, stride: usize) -> Result<RwLockWriteGuard<'a, Cache>> {
+    // SAFETY: the caller's promise; bytes have no alignment.
+    let (request, bytes) = unsafe { (&*request, std::slice::from_raw_parts(request.cast::<u8>(), stride)) };
     if request.struct_size as usize != stride {
         let found = request.struct_size;
         return Err(Error::bad_argument(format!("struct_size is {found}, but {stride} in the first request")));
     }
+    check_tail::<engine_request>(bytes)?;
     // SAFETY: the caller's promise.
     unsafe { handle(request.cache, "cache")? }.cache.try_write().map_err(locked)
 }
@@ -131,6 +141,9 @@ unsafe fn lock<'a>(request: &engine_request, stride: usize) -> Result<RwLockWrit
 /// # Safety
 /// The pointers of `request` are as the header asks.
 unsafe fn part<'a>(request: &engine_request, cache: &'a mut Cache) -> Result<Request<'a>> {
+    if request.reserved != 0 {
+        return unknown("reserved", request.reserved);
+    }
     // SAFETY: the caller's promise.
     let tokens = unsafe { fed(cache, request.tokens, request.n_tokens)? };
     let vocab = cache.model().vocab_size();
@@ -138,7 +151,7 @@ unsafe fn part<'a>(request: &engine_request, cache: &'a mut Cache) -> Result<Req
         ENGINE_LOGITS_NONE => 0,
         ENGINE_LOGITS_LAST => vocab,
         ENGINE_LOGITS_ALL => tokens.len().saturating_mul(vocab),
-        other => return Err(Error::bad_argument(format!("want: {other} is not a value that this version knows"))),
+        other => return unknown("want", other),
     };
     // SAFETY: the caller's promise.
     let logits = unsafe { floats_out(request.logits, len, "logits")? };

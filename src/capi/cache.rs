@@ -9,8 +9,8 @@ use crate::model::{Cache, Canceller};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{RwLock, TryLockError};
 
-/// One sequence: its tokens' keys and values. One thread at a time may use it, whichever that is; only engine_cache_cancel()
-/// may be called beside.
+/// One sequence: its tokens' keys and values. One thread at a time may use it, whichever that is; only engine_cache_cancel(),
+/// engine_cache_len() and engine_cache_max_tokens() may be called beside.
 //
 // Two calls at once on one cache are the caller's mistake: the lock is never waited for, but turns the mistake into an error,
 // and a panic inside a step into poison.
@@ -187,8 +187,7 @@ pub(super) unsafe fn fed<'a>(cache: &Cache, tokens: *const u32, n_tokens: usize)
 }
 
 /// Asks the step that is running on this cache to stop, or the next one if none is: it ends with ENGINE_ERR_CANCELLED and
-/// changes nothing. The one function that may be called from any thread while another one uses the cache (not while it frees
-/// it). NULL is fine.
+/// changes nothing. It may be called from any thread while another one uses the cache (not while it frees it). NULL is fine.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn engine_cache_cancel(cache: *const engine_cache) {
     // SAFETY: NULL or a live handle; only the shared parts of it are touched.

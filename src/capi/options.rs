@@ -174,16 +174,24 @@ pub(super) unsafe fn read<T: Sized_>(pointer: *const T) -> Result<Option<T>> {
     let size = unsafe { struct_size(pointer) }?;
     // SAFETY: the caller's promise; bytes have no alignment.
     let bytes = unsafe { std::slice::from_raw_parts(pointer.cast::<u8>(), size) };
-    let (known, tail) = bytes.split_at(size.min(size_of::<T>()));
-    if let Some(at) = tail.iter().position(|byte| *byte != 0) {
-        let (name, at) = (T::NAME, known.len() + at);
-        return Err(Error::bad_argument(format!("{name}: byte {at} is set, an option that version {VERSION} does not know")));
-    }
+    check_tail::<T>(bytes)?;
+    let known = &bytes[..size.min(size_of::<T>())];
     // SAFETY: any bytes are a valid T (the trait's promise), and `known` is not longer than it.
     unsafe {
         let mut options = std::mem::zeroed::<T>();
         known.as_ptr().copy_to_nonoverlapping((&raw mut options).cast(), known.len());
         Ok(Some(options))
+    }
+}
+
+/// What a newer caller's struct has beyond this version's must be zero: it asks for nothing that this version does not know.
+pub(super) fn check_tail<T: Sized_>(bytes: &[u8]) -> Result<()> {
+    match bytes.iter().skip(size_of::<T>()).position(|byte| *byte != 0) {
+        None => Ok(()),
+        Some(at) => {
+            let (name, at) = (T::NAME, size_of::<T>() + at);
+            Err(Error::bad_argument(format!("{name}: byte {at} is set, an option that version {VERSION} does not know")))
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 use super::Model;
 use super::cache::{Cache, Logits, cancelled};
 use super::forward::{MAX_CHUNK, Scratch, Sequence, forward};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, try_with_capacity};
 use crate::ops::Path;
 use std::sync::Arc;
 
@@ -36,7 +36,10 @@ pub fn step_batch(requests: &mut [Request<'_>]) {
                 let logits = std::mem::replace(&mut request.logits, Logits::None);
                 request.result = request.cache.feed(request.tokens, logits);
             }
-            Path::Few => few.push(request),
+            Path::Few => match few.try_reserve(1) {
+                Ok(()) => few.push(request),
+                Err(_) => request.result = Err(Error::out_of_memory("the list of a batch's requests", size_of_val(&few[..]))),
+            },
         }
     }
     let mut rest = &mut few[..];
@@ -81,31 +84,38 @@ fn together(model: &Arc<Model>, requests: &mut [&mut Request<'_>]) {
     for request in &mut *requests {
         request.result = request.cache.prepare(request.tokens.len());
     }
-    let prepared = reserve(model, requests, &mut scratch);
-    let mut sequences: Vec<Sequence<'_>> = Vec::with_capacity(requests.len());
-    if prepared.is_ok() {
-        let ready = requests.iter_mut().filter(|request| request.result.is_ok());
-        sequences.extend(ready.map(|request| {
-            let logits = std::mem::replace(&mut request.logits, Logits::None);
-            request.cache.sequence(model, request.tokens, logits)
-        }));
-        forward(model, Path::Few, &mut sequences, &mut scratch);
-    }
-    let mut was_cancelled = sequences.iter().map(|sequence| sequence.cancelled).collect::<Vec<_>>().into_iter();
-    drop(sequences);
-    let checked = prepared.and_then(|()| model.check_files());
+    let passed = reserve(model, requests, &mut scratch)
+        .and_then(|()| pass(model, requests, &mut scratch))
+        .and_then(|()| model.check_files());
     for request in &mut *requests {
         if request.result.is_ok() {
-            request.result = match was_cancelled.next() {
-                Some(true) => Err(cancelled()),
-                _ => checked.clone(),
-            };
+            request.result = passed.clone();
         }
         request.cache.settle(request.cache.len(), request.tokens.len(), &request.result);
     }
     if let Some(first) = requests.first_mut() {
         first.cache.scratch = scratch;
     }
+}
+
+/// The pass of those that are prepared; one that was cancelled meanwhile has that as its result.
+fn pass(model: &Model, requests: &mut [&mut Request<'_>], scratch: &mut Scratch) -> Result<()> {
+    let what = "the sequences of a batch";
+    let mut sequences: Vec<Sequence<'_>> = try_with_capacity(requests.len(), what)?;
+    let mut results: Vec<&mut Result<()>> = try_with_capacity(requests.len(), what)?;
+    for Request { cache, tokens, logits, result } in requests.iter_mut().map(|request| &mut **request) {
+        if result.is_ok() {
+            sequences.push(cache.sequence(model, tokens, std::mem::replace(logits, Logits::None)));
+            results.push(result);
+        }
+    }
+    forward(model, Path::Few, &mut sequences, scratch);
+    for (sequence, result) in sequences.iter().zip(results) {
+        if sequence.cancelled {
+            *result = Err(cancelled());
+        }
+    }
+    Ok(())
 }
 
 fn reserve(model: &Model, requests: &[&mut Request<'_>], scratch: &mut Scratch) -> Result<()> {

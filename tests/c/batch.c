@@ -52,11 +52,11 @@ static void failures_of_one(void)
 {
     static float logits[VOCAB], alone[VOCAB];
     static const uint32_t wrong[] = {VOCAB};
-    engine_request requests[8];
+    engine_request requests[9];
     engine_cache *reference = a_cache();
     int i;
 
-    for (i = 0; i < 8; i++) requests[i] = ask(i == 2 ? NULL : a_cache(), 3, NULL, ENGINE_LOGITS_NONE);
+    for (i = 0; i < 9; i++) requests[i] = ask(i == 2 ? NULL : a_cache(), 3, NULL, ENGINE_LOGITS_NONE);
     requests[0] = ask(requests[0].cache, 3, logits, ENGINE_LOGITS_LAST);
     requests[1].tokens = wrong;
     requests[1].n_tokens = 1;
@@ -66,10 +66,13 @@ static void failures_of_one(void)
     requests[5].n_tokens = 1000;
     requests[6].want = ENGINE_LOGITS_LAST; /* with logits NULL */
     requests[7].n_tokens = 0;
-    CHECK_STATUS(ENGINE_ERR_BAD_ARGUMENT, "requests[1]: tokens[0] is 101", engine_step_batch(requests, 8));
+    requests[8].reserved = 1;
+    CHECK_STATUS(ENGINE_ERR_BAD_ARGUMENT, "requests[1]: tokens[0] is 101", engine_step_batch(requests, 9));
     CHECK(requests[0].status == ENGINE_OK && engine_cache_len(requests[0].cache) == 3);
     for (i = 1; i < 7; i++) CHECK(requests[i].status == (i == 5 ? ENGINE_ERR_CONTEXT_FULL : ENGINE_ERR_BAD_ARGUMENT));
     CHECK(requests[7].status == ENGINE_OK);
+    CHECK(requests[8].status == ENGINE_ERR_BAD_ARGUMENT && engine_cache_len(requests[8].cache) == 0);
+    CHECK_STATUS(ENGINE_ERR_BAD_ARGUMENT, "requests[0]: reserved: 1 is not a value", engine_step_batch(&requests[8], 1));
     CHECK_OK(engine_step(reference, tokens, 3, alone));
     CHECK(memcmp(logits, alone, sizeof alone) == 0);
 
@@ -86,7 +89,7 @@ static void failures_of_one(void)
 
     requests[3].cache = NULL;
     requests[2].cache = NULL;
-    for (i = 0; i < 8; i++) engine_cache_free(requests[i].cache);
+    for (i = 0; i < 9; i++) engine_cache_free(requests[i].cache);
     engine_cache_free(reference);
 }
 
@@ -97,19 +100,25 @@ static void longer_requests(void)
         engine_request known;
         char later[16];
     } requests[2];
+    engine_request a_request = ask(NULL, 0, NULL, ENGINE_LOGITS_NONE);
     memset(requests, 0, sizeof requests);
     requests[0].known = ask(a_cache(), 2, NULL, ENGINE_LOGITS_NONE);
     requests[1].known = ask(a_cache(), 3, NULL, ENGINE_LOGITS_NONE);
     requests[0].known.struct_size = requests[1].known.struct_size = sizeof requests[0];
     CHECK_OK(engine_step_batch(&requests[0].known, 2));
     CHECK(engine_cache_len(requests[0].known.cache) == 2 && engine_cache_len(requests[1].known.cache) == 3);
+    requests[1].later[5] = 1;
+    CHECK_STATUS(ENGINE_ERR_BAD_ARGUMENT, "requests[1]: engine_request: byte ", engine_step_batch(&requests[0].known, 2));
+    CHECK(engine_cache_len(requests[0].known.cache) == 4 && engine_cache_len(requests[1].known.cache) == 3);
     requests[1].known.struct_size = sizeof(engine_request);
     CHECK_STATUS(ENGINE_ERR_BAD_ARGUMENT, "requests[1]: struct_size", engine_step_batch(&requests[0].known, 2));
-    CHECK(engine_cache_len(requests[0].known.cache) == 4);
+    CHECK(engine_cache_len(requests[0].known.cache) == 6);
     requests[0].known.struct_size = 8;
     CHECK_STATUS(ENGINE_ERR_BAD_ARGUMENT, "struct_size is 8", engine_step_batch(&requests[0].known, 2));
     engine_cache_free(requests[0].known.cache);
     engine_cache_free(requests[1].known.cache);
+    CHECK_STATUS(ENGINE_ERR_BAD_ARGUMENT, "n: ", engine_step_batch(&a_request, (size_t)-1));
+    CHECK_STATUS(ENGINE_ERR_BAD_ARGUMENT, "n: ", engine_step_batch(&a_request, (size_t)-1 / sizeof a_request));
     CHECK_OK(engine_step_batch(NULL, 0));
     CHECK_STATUS(ENGINE_ERR_BAD_ARGUMENT, "requests", engine_step_batch(NULL, 1));
 }
