@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::config::{Config, Meta};
+use super::names::Slot;
 use super::rope::Rope;
 use crate::error::{Error, ErrorKind, Result, try_vec};
 use crate::kernels::Layout;
@@ -168,7 +169,7 @@ pub struct Spec {
     pub mlp_bias: Bias,
     /// How q, k and v lie where the file has them as one matrix.
     pub fused_qkv: FusedQkv,
-    /// How the layers' projections lie in the file (the embedding and the head are always [`Layout::OutIn`]).
+    /// How the layers' projections lie in the file; see [`Spec::layout_of`].
     pub layout: Layout,
     /// What the embedding is multiplied by.
     pub embedding_scale: f32,
@@ -368,6 +369,21 @@ impl Spec {
         let slides = |i: usize| pattern == 1 || (pattern > 1 && i % pattern < pattern - 1);
         self.each_layer(|i, layer| layer.window = slides(i).then_some(window));
         Ok(())
+    }
+
+    /// Whether the head is the embedding, in a checkpoint that has a tensor for the head or not. A tied model's file may hold the
+    /// embedding a second time.
+    pub fn is_tied(&self, has_head: bool) -> bool {
+        self.tied_head.unwrap_or(!has_head)
+    }
+
+    /// How the matrix of `slot` lies in the file: [`Spec::layout`] is that of the layers' projections, experts and routers excepted.
+    pub fn layout_of(&self, slot: Slot) -> Layout {
+        match slot {
+            Slot::Q | Slot::K | Slot::V | Slot::Qkv | Slot::O => self.layout,
+            Slot::Gate | Slot::Up | Slot::GateUp | Slot::Down => self.layout,
+            _ => Layout::OutIn,
+        }
     }
 
     /// Decoder layers.

@@ -30,7 +30,7 @@ pub(super) fn estimate(path: &Path, options: &LoadOptions<'_>) -> Result<Estimat
     let (spec, names) = arch::identify(&source)?;
     let (mut mapped, mut packed) = (0u64, 0u64);
     let has_head = source.tensors.keys().any(|name| names.slot_of(name).is_some_and(|(slot, _)| slot == Slot::Head));
-    let tied = spec.tied_head.unwrap_or(!has_head);
+    let tied = spec.is_tied(has_head);
     let types = Types { weights: options.weights, spec: &spec, tied };
     for (name, tensor) in source.tensors.iter().filter(|(name, _)| !names.is_ignored(name)) {
         let bytes = tensor.data.len() as u64;
@@ -59,9 +59,8 @@ fn packed_bytes(place: Option<(Slot, usize)>, tensor: &Tensor, types: &Types<'_>
     let dtype = match (tensor.shape[..].as_ref(), place) {
         ([] | [_], _) | (_, Some((Slot::QNorm | Slot::KNorm, _))) => return Some(DType::F32.bytes(elements)? as u64),
         (&[first, .., last], Some((slot, layer))) => {
-            let in_out =
-                types.spec.layout == Layout::InOut && !matches!(slot, Slot::Embedding | Slot::PositionEmbedding | Slot::Head);
-            types.of(slot, layer, if in_out { first } else { last }, tensor.dtype)
+            let n_in = if types.spec.layout_of(slot) == Layout::InOut { first } else { last };
+            types.of(slot, layer, n_in, tensor.dtype)
         }
         (_, None) => tensor.dtype,
     };

@@ -4,7 +4,7 @@
 
 use super::{Block, FeedForward, Info, Layer, Model};
 use crate::arch::{self, Bias, Experts, Mlp, Names, NormPlace, NormWeight, QkNorm, Residual, Slot, Spec};
-use crate::error::{Error, ErrorKind, Result, try_vec};
+use crate::error::{Error, ErrorKind, Result, try_vec, try_with_capacity};
 use crate::format::{self, Bytes, Checkpoint, DType, MapMode, Tensor, mmap::Mapping};
 use crate::kernels::{Isa, Kernels, Layout, Matrix};
 use crate::ops::elementwise::Norm;
@@ -109,19 +109,18 @@ pub(super) fn load(path: &Path, options: LoadOptions<'_>) -> Result<Arc<Model>> 
     let (name, file_type) = (source.name()?, source.file_type());
     let total = source.tensors.len();
     let mut loader = Loader { source: &mut source, spec: &spec, names, kernels, pool: &pool, options, total, tied: false };
-    loader.tied = loader.is_tied();
+    loader.tied = spec.is_tied(loader.has_slot(Slot::Head, 0));
 
-    let embedding = loader.linear_at(Slot::Embedding, 0, spec.vocab_size, spec.hidden_size, Layout::OutIn, Bias::No)?;
+    let embedding = loader.linear(Slot::Embedding, 0, spec.vocab_size, spec.hidden_size, Bias::No)?;
     let positions = match spec.learned_positions {
         true => {
             let (rows, width) = (spec.context_length, spec.hidden_size);
-            Some(loader.linear_at(Slot::PositionEmbedding, 0, rows, width, Layout::OutIn, Bias::No)?)
+            Some(loader.linear(Slot::PositionEmbedding, 0, rows, width, Bias::No)?)
         }
         false => None,
     };
     let (ropes, long_ropes) = loader.ropes()?;
-    let mut layers = Vec::new();
-    layers.try_reserve_exact(spec.n_layers()).map_err(|_| Error::out_of_memory("the list of layers", spec.n_layers()))?;
+    let mut layers = try_with_capacity(spec.n_layers(), "the list of layers")?;
     for i in 0..spec.n_layers() {
         layers.push(loader.layer(i)?);
     }
@@ -221,10 +220,11 @@ impl Loader<'_, '_> {
         Err(Error::bad_file(&tensor.file, format!("tensor {name} has shape {:?}; expected {shape:?}", tensor.shape)))
     }
 
-    /// Whether the checkpoint has the tensor `name`, with or without the family's prefix.
+    /// Whether the checkpoint has the tensor `name`, with or without the family's prefix; also one of a type that is not read.
     fn has(&self, name: &str) -> bool {
-        let tensors = &self.source.tensors;
-        tensors.contains_key(name) || tensors.contains_key(name.strip_prefix(self.names.prefix).unwrap_or(name))
+        let (tensors, skipped) = (&self.source.tensors, &self.source.skipped);
+        let short = name.strip_prefix(self.names.prefix).unwrap_or(name);
+        [name, short].into_iter().any(|name| tensors.contains_key(name) || skipped.contains_key(name))
     }
 
     /// The name of `slot`'s tensor without its ending: of several that the family may use, the one that is there. A family whose
@@ -291,27 +291,15 @@ impl Loader<'_, '_> {
         if there { self.norm(slot, layer, self.spec.hidden_size).map(Some) } else { Ok(None) }
     }
 
-    /// A projection of a layer.
     fn linear(&mut self, slot: Slot, layer: usize, n_out: usize, n_in: usize, bias: Bias) -> Result<Linear> {
-        self.linear_at(slot, layer, n_out, n_in, self.spec.layout, bias)
-    }
-
-    fn linear_at(&mut self, slot: Slot, layer: usize, n_out: usize, n_in: usize, layout: Layout, bias: Bias) -> Result<Linear> {
         let stem = self.stem(slot, layer)?;
-        self.linear_named(&stem, (slot, layer), n_out, n_in, layout, bias)
+        self.linear_named(&stem, (slot, layer), n_out, n_in, bias)
     }
 
-    fn linear_named(
-        &mut self,
-        stem: &str,
-        place: (Slot, usize),
-        n_out: usize,
-        n_in: usize,
-        layout: Layout,
-        bias: Bias,
-    ) -> Result<Linear> {
+    fn linear_named(&mut self, stem: &str, place: (Slot, usize), n_out: usize, n_in: usize, bias: Bias) -> Result<Linear> {
         let name = format!("{stem}.weight");
         let weight = self.need(&name)?;
+        let layout = self.spec.layout_of(place.0);
         match layout {
             Layout::OutIn => self.check_shape(&name, &weight, &[n_out, n_in])?,
             Layout::InOut => self.check_shape(&name, &weight, &[n_in, n_out])?,
@@ -420,7 +408,7 @@ impl Loader<'_, '_> {
     /// The router and the blocks of a layer that has many.
     fn experts(&mut self, i: usize, experts: Experts) -> Result<FeedForward> {
         let (hidden, ffn) = (self.spec.hidden_size, experts.ffn_size);
-        let router = self.linear_at(Slot::Router, i, experts.n_experts, hidden, Layout::OutIn, Bias::No)?;
+        let router = self.linear(Slot::Router, i, experts.n_experts, hidden, Bias::No)?;
         let gates = match self.spec.mlp {
             Mlp::Gated => self.of_experts(Slot::ExpertGate, i, experts.n_experts, ffn, hidden)?.into_iter().map(Some).collect(),
             Mlp::Plain => Vec::new(),
@@ -439,15 +427,15 @@ impl Loader<'_, '_> {
         if stem.contains("{e}") {
             let name = |e: usize| stem.replace("{e}", &e.to_string());
             let place = (slot, layer);
-            return (0..n_experts).map(|e| self.linear_named(&name(e), place, n_out, n_in, Layout::OutIn, Bias::No)).collect();
+            return (0..n_experts).map(|e| self.linear_named(&name(e), place, n_out, n_in, Bias::No)).collect();
         }
         let name = format!("{stem}.weight");
         let all = self.need(&name)?;
         self.check_shape(&name, &all, &[n_experts, n_out, n_in])?;
-        let (all, _) = self.convert(&name, (slot, layer), all, Layout::OutIn)?;
+        let (all, layout) = self.convert(&name, (slot, layer), all, self.spec.layout_of(slot))?;
         let part = |e: usize| {
             let weight = all.slice_first(e).ok_or_else(|| self.error(ErrorKind::Internal, format!("{name} has no part {e}")))?;
-            Ok(self.projection(weight, Layout::OutIn, None))
+            Ok(self.projection(weight, layout, None))
         };
         (0..n_experts).map(part).collect()
     }
@@ -486,24 +474,17 @@ impl Loader<'_, '_> {
         }
     }
 
-    /// Whether the embedding is the head too.
-    fn is_tied(&self) -> bool {
-        self.spec.tied_head == Some(true) || self.spec.tied_head.is_none() && !self.has_slot(Slot::Head, 0)
-    }
-
-    /// The output head; `None` if it is the embedding. A tied model's file may hold the embedding a second time.
+    /// The output head; `None` if it is the embedding, a copy of which the file may have.
     fn head(&mut self) -> Result<Option<Linear>> {
-        match self.spec.tied_head {
-            Some(true) => {
-                let name = self.stem(Slot::Head, 0)? + ".weight";
-                self.take(&name).map(|_| None)
-            }
-            None if !self.has_slot(Slot::Head, 0) => Ok(None),
-            _ => {
-                let (vocab, hidden) = (self.spec.vocab_size, self.spec.hidden_size);
-                self.linear_at(Slot::Head, 0, vocab, hidden, Layout::OutIn, Bias::No).map(Some)
-            }
+        if !self.tied {
+            let (vocab, hidden) = (self.spec.vocab_size, self.spec.hidden_size);
+            return self.linear(Slot::Head, 0, vocab, hidden, Bias::No).map(Some);
         }
+        if self.has_slot(Slot::Head, 0) {
+            let name = self.stem(Slot::Head, 0)? + ".weight";
+            self.take(&name)?;
+        }
+        Ok(None)
     }
 
     /// Every tensor has found its slot.
