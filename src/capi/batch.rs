@@ -67,8 +67,10 @@ pub unsafe extern "C" fn engine_step_batch(requests: *mut engine_request, n: usi
             return Err(null("requests"));
         }
         let stride = struct_size(requests.cast_const())?;
-        if stride % align_of::<engine_request>() != 0 || !requests.is_aligned() {
-            return Err(Error::bad_argument("requests: not an array of engine_request: its place or struct_size is odd"));
+        let align = align_of::<engine_request>();
+        if stride % align != 0 || !requests.is_aligned() {
+            let message = format!("its address ({requests:p}) and struct_size ({stride}) must be multiples of {align}");
+            return Err(Error::bad_argument(format!("requests: not an array of engine_request: {message}")));
         }
         if n.checked_mul(stride).is_none_or(|bytes| bytes > isize::MAX as usize) {
             return Err(Error::bad_argument(format!("n: {n} requests are more than memory can hold")));

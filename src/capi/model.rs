@@ -112,7 +112,11 @@ pub(super) unsafe fn required_path<'a>(path: *const c_char) -> Result<&'a Path> 
         return Err(null("path"));
     }
     // SAFETY: not NULL, and the caller's promise.
-    native_path(unsafe { CStr::from_ptr(path) })
+    let path = unsafe { CStr::from_ptr(path) };
+    if path.is_empty() {
+        return Err(Error::bad_argument("path is empty"));
+    }
+    native_path(path)
 }
 
 /// The core's options, without the progress callback.

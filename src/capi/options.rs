@@ -195,7 +195,7 @@ pub(super) fn check_tail<T: Sized_>(bytes: &[u8]) -> Result<()> {
     }
 }
 
-const VERSION: &str = env!("CARGO_PKG_VERSION");
+pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 pub(super) fn unknown<T>(field: &str, value: impl std::fmt::Display) -> Result<T> {
     Err(Error::bad_argument(format!("{field}: {value} is not a value that version {VERSION} knows")))

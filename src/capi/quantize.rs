@@ -2,9 +2,9 @@
 
 use super::guard::{guard, null};
 use super::model::required_path;
-use super::options::{Sized_, engine_progress_callback, read, recipe, unknown};
+use super::options::{Sized_, VERSION, engine_progress_callback, read, recipe, unknown};
 use super::status::engine_status;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::quantize::{QuantizeOptions, quantize};
 use std::ffi::{c_char, c_void};
 
@@ -67,7 +67,12 @@ unsafe fn run(input: *const c_char, output: *const c_char, weights: i32, options
     let (input, output, options) = unsafe { (required_path(input)?, required_path(output)?, read(options)?) };
     let recipe = match recipe(weights) {
         Some(recipe) => recipe,
-        None => return unknown("weights", weights),
+        None => {
+            let expected = "expected ENGINE_WEIGHTS_Q8_0 (3) or one of the quantised types after it";
+            return Err(Error::bad_argument(format!(
+                "weights: {weights} is nothing that version {VERSION} quantises to: {expected}"
+            )));
+        }
     };
     let mut call;
     let mut told = QuantizeOptions::default();

@@ -5,6 +5,7 @@ use super::mmap::{Mapping, read_file};
 use super::{Checkpoint, Kind, MapMode, gguf, npy, safetensors};
 use crate::error::{Error, ErrorKind, Result};
 use gguf::split::{self, Split};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -164,7 +165,8 @@ fn read_config(dir: &Path) -> Result<serde_json::Value> {
         }
         _ => e,
     })?;
-    let config: serde_json::Value = serde_json::from_slice(&bytes).map_err(|e| Error::bad_file(&path, e))?;
+    let config: serde_json::Value =
+        serde_json::from_slice(&bytes).map_err(|e| Error::bad_file(&path, format_args!("not valid JSON: {e}")))?;
     if config.is_object() { Ok(config) } else { Err(Error::bad_file(&path, "expected a JSON object")) }
 }
 
@@ -246,7 +248,8 @@ impl Listing {
             0 => "an empty directory".to_string(),
             n => {
                 let some: Vec<&str> = self.0.iter().take(6).map(String::as_str).collect();
-                format!("{n} entries: {}{}", some.join(", "), if n > some.len() { ", …" } else { "" })
+                let entries = if n == 1 { "entry" } else { "entries" };
+                format!("{n} {entries}: {}{}", some.join(", "), if n > some.len() { ", …" } else { "" })
             }
         };
         let looked_for = format!("no model here: looked for {SAFETENSORS}, {INDEX}, *.safetensors, *.npy and *.gguf");
@@ -259,7 +262,7 @@ enum Content {
     Gguf,
     Safetensors,
     /// Something that is not read: what, for the message.
-    Other(&'static str),
+    Other(Cow<'static, str>),
 }
 
 impl Content {
@@ -289,13 +292,16 @@ impl Content {
             return Content::Safetensors;
         }
         if git_lfs_pointer(head).is_some() {
-            return Content::Other("a Git LFS pointer: fetch the file itself with `git lfs pull`");
+            return Content::Other("a Git LFS pointer: fetch the file itself with `git lfs pull`".into());
         }
         let known = OTHERS.iter().find(|(magic, _)| if magic.is_empty() { head.is_empty() } else { head.starts_with(magic) });
         match known {
-            Some((_, what)) => Content::Other(what),
-            None if std::str::from_utf8(head).is_ok() => Content::Other("a text file"),
-            None => Content::Other("something else"),
+            Some((_, what)) => Content::Other((*what).into()),
+            None if std::str::from_utf8(head).is_ok() => Content::Other("a text file".into()),
+            None => {
+                let first = head.get(..4).unwrap_or(head).escape_ascii();
+                Content::Other(format!("a file that begins with \"{first}\" (GGUF files begin with \"GGUF\")").into())
+            }
         }
     }
 }

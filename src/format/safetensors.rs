@@ -116,7 +116,8 @@ fn in_file_order(entries: BTreeMap<String, Entry>, data_len: usize) -> Result<Ve
         covered = end;
     }
     if covered != data_len {
-        return Err(format!("the tensors have {covered} bytes, but {data_len} follow the header"));
+        let truncated = if data_len < covered { ": truncated?" } else { "" };
+        return Err(format!("the tensors have {covered} bytes, but {data_len} follow the header{truncated}"));
     }
     Ok(tensors)
 }

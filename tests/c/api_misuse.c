@@ -17,6 +17,7 @@ static void nothing_but_null(void)
 
     info.struct_size = sizeof info;
     CHECK_STATUS(BAD, "model", engine_load_model("x", NULL, NULL));
+    CHECK_STATUS(BAD, "path is empty", engine_load_model("", NULL, &model));
     model = (engine_model *)text;
     CHECK_STATUS(BAD, "path", engine_load_model(NULL, NULL, &model));
     CHECK(model == NULL);

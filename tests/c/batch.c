@@ -113,6 +113,8 @@ static void longer_requests(void)
     requests[1].known.struct_size = sizeof(engine_request);
     CHECK_STATUS(ENGINE_ERR_BAD_ARGUMENT, "requests[1]: struct_size", engine_step_batch(&requests[0].known, 2));
     CHECK(engine_cache_len(requests[0].known.cache) == 6);
+    requests[0].known.struct_size = sizeof(engine_request) + 1;
+    CHECK_STATUS(ENGINE_ERR_BAD_ARGUMENT, "multiples of 8", engine_step_batch(&requests[0].known, 2));
     requests[0].known.struct_size = 8;
     CHECK_STATUS(ENGINE_ERR_BAD_ARGUMENT, "struct_size is 8", engine_step_batch(&requests[0].known, 2));
     engine_cache_free(requests[0].known.cache);

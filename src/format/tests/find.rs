@@ -179,7 +179,7 @@ fn nothing_that_is_read() {
     fails(&dir.path().join("missing"), ErrorKind::NotFound, &["cannot open"]);
     fails(Path::new("/dev/null"), ErrorKind::BadFile, &["expected a regular file"]);
     dir.write("config.json", b"{}");
-    fails(dir.path(), ErrorKind::NotFound, &["found 1 entries: config.json"]);
+    fails(dir.path(), ErrorKind::NotFound, &["found 1 entry: config.json"]);
     dir.write("pytorch_model.bin", b"PK\x03\x04");
     fails(dir.path(), ErrorKind::Unsupported, &["pytorch_model.bin", "convert the model to safetensors"]);
     for (content, what) in [
@@ -188,7 +188,8 @@ fn nothing_that_is_read() {
         (b"tjgg\x03\0\0\0", "older than GGUF"),
         (b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
         (b"hello, world", "a text file"),
-        (b"\xff\xfe\xfd", "something else"),
+        (b"\xff\xfe\xfd", "begins with \"\\xff\\xfe\\xfd\""),
+        (b"GGUX\x03\xff", "begins with \"GGUX\" (GGUF files begin with \"GGUF\")"),
         (b"", "an empty file"),
     ] {
         fails(&dir.write("file", content), ErrorKind::Unsupported, &[what]);
