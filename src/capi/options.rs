@@ -152,8 +152,8 @@ const LARGEST: usize = 4096;
 /// # Safety
 /// `pointer` is not NULL and its first four bytes can be read.
 pub(super) unsafe fn struct_size<T: Sized_>(pointer: *const T) -> Result<usize> {
-    // SAFETY: the caller's promise; the first field is a u32.
-    let size = unsafe { pointer.cast::<u32>().read() } as usize;
+    // SAFETY: the caller's promise; the first field is a u32. Unaligned: a wild pointer must come as far as its error.
+    let size = unsafe { pointer.cast::<u32>().read_unaligned() } as usize;
     if (T::FIRST_SIZE..=LARGEST).contains(&size) {
         return Ok(size);
     }
@@ -354,6 +354,11 @@ mod tests {
         assert_eq!(read(first, 1).unwrap(), (7, 9));
         assert_eq!(read(16, 0).unwrap(), (7, 0), "a caller from before rewind_tokens");
         assert!(read(first + 24, 1).unwrap_err().message().contains("byte 32 is set"));
+        let mut bytes = [0u8; 32];
+        let odd = 1 - bytes.as_ptr() as usize % 2;
+        bytes[odd..odd + 4].copy_from_slice(&16u32.to_ne_bytes());
+        // SAFETY: 16 bytes at an odd address.
+        assert_eq!(unsafe { cache(bytes[odd..].as_ptr().cast()) }.unwrap().max_tokens, 0);
         for size in [0, 3, 4, 15, 4097, u32::MAX] {
             assert!(read(size, 0).unwrap_err().message().contains(&format!("struct_size is {size}, ")));
         }
