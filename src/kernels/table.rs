@@ -128,7 +128,9 @@ macro_rules! table {
 /// The prefill products of the matrix unit `$unit`, compiled with `$features`.
 #[cfg(target_arch = "x86_64")]
 macro_rules! tiles {
-    ($simd:path, $unit:path, $features:literal) => {{
+    ($simd:path, $ints:expr, $unit:path, $features:literal) => {{
+        use crate::kernels::quant::row::{self, Row};
+        use crate::kernels::quant::{Format, for_each_format};
         use crate::kernels::tiles::{Functions, Product, Tile, pack_rows, product};
         use crate::threads::ColumnsMut;
         use $simd as Vectors;
@@ -142,7 +144,11 @@ macro_rules! tiles {
             // SAFETY: `Kernels` calls it after its checks, and only from a table that was handed out: tiles may be used.
             unsafe { product::multiply::<_, $unit>(Vectors::new(), p, scratch, out) }
         }
-        Functions { pack, multiply }
+        #[target_feature(enable = $features)]
+        fn read_row<F: Format>(blocks: &[u8], to: &mut Row) {
+            row::read::<_, F>($ints, blocks, to)
+        }
+        Functions { pack, multiply, rows: for_each_format!(read_row) }
     }};
 }
 
@@ -234,6 +240,7 @@ static AMX: Kernels = Kernels {
     isa: Isa::Amx,
     tiles: Some(tiles!(
         super::simd::avx512::Avx512,
+        crate::kernels::quant::ints::avx2::Avx2::new(),
         crate::kernels::tiles::amx::Amx,
         "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq"
     )),
@@ -249,8 +256,25 @@ const EMULATED_TABLE: Kernels =
 /// With tiles that are emulated too.
 #[cfg(all(test, target_arch = "x86_64"))]
 pub(super) static EMULATED_TILES: Kernels = Kernels {
-    tiles: Some(tiles!(super::simd::emulated::Emulated, crate::kernels::tiles::emulated::Emulated, "sse2")),
+    tiles: Some(tiles!(
+        super::simd::emulated::Emulated,
+        crate::kernels::quant::ints::plain::Plain,
+        crate::kernels::tiles::emulated::Emulated,
+        "sse2"
+    )),
     ..EMULATED_TABLE
+};
+
+/// The vectors of AVX2 with emulated tiles.
+#[cfg(all(test, target_arch = "x86_64"))]
+pub(super) static AVX2_EMULATED_TILES: Kernels = Kernels {
+    tiles: Some(tiles!(
+        super::simd::avx2::Avx2,
+        crate::kernels::quant::ints::avx2::Avx2::new(),
+        crate::kernels::tiles::emulated::Emulated,
+        "avx2,fma,f16c"
+    )),
+    ..table!(Isa::Avx2, super::simd::avx2::Avx2, AVX2_PRODUCTS, "avx2,fma,f16c")
 };
 
 /// The table of `isa`, which this CPU must have.

@@ -30,6 +30,10 @@ pub fn tables_with_tiles() -> Vec<(&'static str, &'static Kernels)> {
     let mut tables = Vec::new();
     #[cfg(target_arch = "x86_64")]
     tables.push(("emulated tiles", &table::EMULATED_TILES));
+    #[cfg(target_arch = "x86_64")]
+    if Isa::Avx2.available() {
+        tables.push(("emulated tiles, avx2", &table::AVX2_EMULATED_TILES));
+    }
     if Isa::Amx.available() {
         tables.push(("amx", table::of(Isa::Amx)));
     } else {

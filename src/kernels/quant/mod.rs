@@ -6,6 +6,7 @@
 //! | `activations` | activations in 8 bits |
 //! | `product` | the product of the two for few tokens: one body for all types and instruction sets |
 //! | `many` | the same for many tokens |
+//! | `row` | rows for the matrix units |
 //! | `ints` | vectors of small integers of each instruction set |
 //! | `pack` | from f32 to blocks, while loading or to a file |
 
@@ -33,6 +34,7 @@ pub(super) mod ints;
 pub(super) mod many;
 pub(super) mod pack;
 pub(super) mod product;
+pub(super) mod row;
 #[cfg(test)]
 pub(super) mod tests;
 

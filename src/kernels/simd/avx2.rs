@@ -71,12 +71,9 @@ impl Simd for Avx2 {
             _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(a)))
         }
         fn f32_to_f16(a: __m256) -> __m128i { _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(a) }
-        // Adding 0x7fff, and 1 if the last kept bit is odd, carries into the kept half exactly when rounding up is right.
-        // That could carry a NaN to zero or infinity: a NaN keeps its upper bits and is made quiet instead.
+        // Rounding could carry a NaN to zero or infinity: it keeps its upper bits and is made quiet instead.
         fn f32_to_bf16(a: __m256) -> __m128i {
-            let bits = _mm256_castps_si256(a);
-            let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
-            let rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+            let (bits, rounded) = (_mm256_castps_si256(a), rounded(a));
             let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x0040_0000));
             let is_nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(a, a));
             let upper = _mm256_srli_epi32::<16>(_mm256_blendv_epi8(rounded, quiet, is_nan));
@@ -133,6 +130,28 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
+    unsafe fn load_bytes(self, p: *const u8) -> [__m256; 4] {
+        // Each byte to the top of its lane, and with its sign down again.
+        // SAFETY: features by `self`, memory by the caller.
+        unsafe {
+            let a = _mm256_loadu_si256(p.cast());
+            [
+                _mm256_cvtepi32_ps(_mm256_srai_epi32::<24>(_mm256_slli_epi32::<24>(a))),
+                _mm256_cvtepi32_ps(_mm256_srai_epi32::<24>(_mm256_slli_epi32::<16>(a))),
+                _mm256_cvtepi32_ps(_mm256_srai_epi32::<24>(_mm256_slli_epi32::<8>(a))),
+                _mm256_cvtepi32_ps(_mm256_srai_epi32::<24>(a)),
+            ]
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bf16_pairs(self, p: *mut u32, even: __m256, odd: __m256) {
+        // SAFETY: features by `self`, memory by the caller.
+        unsafe {
+            let (even, odd) = (_mm256_srli_epi32::<16>(rounded(even)), rounded(odd));
+            _mm256_storeu_si256(p.cast(), _mm256_blend_epi16::<0xaa>(even, odd))
+        }
+    }
+    #[inline(always)]
     fn prefetch(self, p: *const u8) {
         // SAFETY: a prefetch of an address that is not mapped does nothing.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
@@ -145,4 +164,19 @@ fn first(n: usize) -> __m256i {
     const MASK: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
     // SAFETY: 8 − n is 0..=8, so 8 lanes from there are inside MASK; AVX: all callers hold an `Avx2`.
     unsafe { _mm256_loadu_si256(MASK.as_ptr().add(8 - n.min(8)).cast()) }
+}
+
+/// Rounded to bf16 in the upper halves of the lanes: adding 0x7fff, and 1 if the last kept bit is odd, carries into them exactly when
+/// rounding up is right.
+///
+/// # Safety
+/// The CPU has the features.
+#[inline(always)]
+unsafe fn rounded(a: __m256) -> __m256i {
+    // SAFETY: the caller's word; nothing touches memory.
+    unsafe {
+        let bits = _mm256_castps_si256(a);
+        let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+        _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)))
+    }
 }

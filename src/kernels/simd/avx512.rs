@@ -68,9 +68,7 @@ impl Simd for Avx512 {
         fn f32_to_f16(a: __m512) -> __m256i { _mm512_cvtps_ph::<NEAREST>(a) }
         // As in AVX2: round by carry, except for NaN.
         fn f32_to_bf16(a: __m512) -> __m256i {
-            let bits = _mm512_castps_si512(a);
-            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
-            let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+            let (bits, rounded) = (_mm512_castps_si512(a), rounded(a));
             let is_nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, a);
             let upper = _mm512_mask_or_epi32(rounded, is_nan, bits, _mm512_set1_epi32(0x0040_0000));
             _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(upper))
@@ -118,6 +116,29 @@ impl Simd for Avx512 {
         unsafe { _mm256_mask_storeu_epi16(p.cast(), first(n), a) }
     }
     #[inline(always)]
+    unsafe fn load_bytes(self, p: *const u8) -> [__m512; 4] {
+        // Each byte to the top of its lane, and with its sign down again.
+        // SAFETY: features by `self`, memory by the caller.
+        unsafe {
+            let a = _mm512_loadu_si512(p.cast());
+            [
+                _mm512_cvtepi32_ps(_mm512_srai_epi32::<24>(_mm512_slli_epi32::<24>(a))),
+                _mm512_cvtepi32_ps(_mm512_srai_epi32::<24>(_mm512_slli_epi32::<16>(a))),
+                _mm512_cvtepi32_ps(_mm512_srai_epi32::<24>(_mm512_slli_epi32::<8>(a))),
+                _mm512_cvtepi32_ps(_mm512_srai_epi32::<24>(a)),
+            ]
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bf16_pairs(self, p: *mut u32, even: __m512, odd: __m512) {
+        // SAFETY: features by `self`, memory by the caller.
+        unsafe {
+            let (even, odd) = (_mm512_srli_epi32::<16>(rounded(even)), rounded(odd));
+            let upper = _mm512_and_si512(odd, _mm512_set1_epi32(0xffff_0000_u32 as i32));
+            _mm512_storeu_si512(p.cast(), _mm512_or_si512(even, upper))
+        }
+    }
+    #[inline(always)]
     fn prefetch(self, p: *const u8) {
         // SAFETY: a prefetch of an address that is not mapped does nothing.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
@@ -128,4 +149,19 @@ impl Simd for Avx512 {
 #[inline(always)]
 fn first(n: usize) -> __mmask16 {
     ((1u32 << n.min(16)) - 1) as __mmask16
+}
+
+/// Rounded to bf16 in the upper halves of the lanes: adding 0x7fff, and 1 if the last kept bit is odd, carries into them exactly when
+/// rounding up is right.
+///
+/// # Safety
+/// The CPU has the features.
+#[inline(always)]
+unsafe fn rounded(a: __m512) -> __m512i {
+    // SAFETY: the caller's word; nothing touches memory.
+    unsafe {
+        let bits = _mm512_castps_si512(a);
+        let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+        _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)))
+    }
 }

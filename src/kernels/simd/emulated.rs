@@ -123,5 +123,16 @@ impl Simd for Emulated {
             unsafe { p.cast::<u16>().add(i).write_unaligned(*x) }
         }
     }
+    unsafe fn load_bytes(self, p: *const u8) -> [V; 4] {
+        // SAFETY: the caller's word.
+        let bytes = unsafe { p.cast::<[[i8; 4]; 16]>().read_unaligned() };
+        std::array::from_fn(|j| bytes.map(|lane| f32::from(lane[j])))
+    }
+    unsafe fn store_bf16_pairs(self, p: *mut u32, even: V, odd: V) {
+        let (even, odd) = (self.f32_to_bf16(even), self.f32_to_bf16(odd));
+        let pairs: [u32; 16] = std::array::from_fn(|i| u32::from(odd[i]) << 16 | u32::from(even[i]));
+        // SAFETY: the caller's word.
+        unsafe { p.cast::<[u32; 16]>().write_unaligned(pairs) }
+    }
     fn prefetch(self, _: *const u8) {}
 }

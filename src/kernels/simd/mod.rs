@@ -78,6 +78,15 @@ pub(super) trait Simd: Copy {
     /// There is room for `n` 16-bit elements at `p`, at any alignment.
     unsafe fn store_half_first(self, p: *mut u8, n: usize, a: Self::H);
 
+    /// Signed bytes, four in each lane: vector j has byte j of every lane.
+    /// # Safety
+    /// `4 · LANES` bytes lie at `p`, at any alignment.
+    unsafe fn load_bytes(self, p: *const u8) -> [Self::V; 4];
+    /// Both rounded to bf16, to nearest even: in each lane `even` below and `odd` above. The lower 16 bits of a NaN must be 0.
+    /// # Safety
+    /// There is room for `LANES` u32 at `p`, at any alignment.
+    unsafe fn store_bf16_pairs(self, p: *mut u32, even: Self::V, odd: Self::V);
+
     /// Asks for the cache line at `p`, which may be any address.
     fn prefetch(self, p: *const u8);
 

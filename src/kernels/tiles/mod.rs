@@ -18,6 +18,7 @@
 //! | f32, where asked for | three terms each, both exact | (2u³ + u⁴) · Σ\|w·x\| |
 //!
 //! and by the rounding of the sums on top: 17 + P·S roundings of a product for P products of terms, γ = n·2⁻²⁴/(1 − n·2⁻²⁴).
+//! Quantised weights are rounded from their f32 values, to nearest even.
 //! Terms and sums below 2⁻¹²⁶ count as zero. An infinity makes its outputs infinite or NaN, as does a number that is one in bf16.
 //!
 //! **Order of summation**, for each output: step by step of 32 inputs, and in each the products of terms as [`Products`] lists them.
@@ -37,6 +38,7 @@ pub(super) mod product;
 #[cfg(test)]
 mod tests;
 
+use super::quant::{Quants, row};
 use super::{Kernels, Matrix};
 use crate::format::{DType, Float};
 use crate::threads::ColumnsMut;
@@ -50,6 +52,12 @@ pub struct Tile(pub(super) [u32; 256]);
 impl Tile {
     /// Nothing but zeros.
     pub const ZERO: Tile = Tile([0; 256]);
+
+    /// Row `row`.
+    #[inline(always)]
+    fn row(&self, row: usize) -> *const u32 {
+        self.0[16 * row..][..16].as_ptr()
+    }
 }
 
 /// Inputs of a step: a row of a tile.
@@ -149,6 +157,7 @@ pub(super) struct Product<'a> {
     first: usize,
     x: Packed<'a>,
     products: Products,
+    rows: &'a Quants<row::Read>,
 }
 
 /// The functions of a matrix unit in a kernel table. To call them: the CPU has it, this process may use it, and sizes are
@@ -157,20 +166,22 @@ pub(super) struct Product<'a> {
 pub(super) struct Functions {
     pub pack: unsafe fn(&[f32], usize, usize, &mut [Tile]),
     pub multiply: unsafe fn(&Product<'_>, &mut [Tile], &mut ColumnsMut<'_>),
+    /// Rows of quantised weights, for `multiply`.
+    pub rows: Quants<row::Read>,
 }
 
 impl Kernels {
     /// In how many terms the input of a product with weights of `dtype` on the matrix unit is packed; `None` if there is no such
     /// unit or it does not take them. f32 weights it takes if they may be `split` into bf16 terms.
     pub fn tile_terms(&self, dtype: DType, split: bool) -> Option<usize> {
-        self.tiles.and(Products::of(dtype, split)).map(Products::terms)
+        self.tiles.as_ref().and(Products::of(dtype, split)).map(Products::terms)
     }
 
     /// Rows of `x: [n, n_in]` as tiles of `terms` terms, [`Packed::len`] of them.
     pub fn pack_tiles(&self, x: &[f32], n_in: usize, terms: usize, out: &mut [Tile]) {
         assert!(n_in > 0 && x.len().is_multiple_of(n_in) && (1..=3).contains(&terms));
         assert_eq!(out.len(), Packed::len(x.len() / n_in, n_in, terms));
-        let Some(tiles) = self.tiles else { panic!("{} has no tiles", self.isa.name()) };
+        let Some(tiles) = &self.tiles else { panic!("{} has no tiles", self.isa.name()) };
         // SAFETY: `select` saw that tiles may be used; the sizes agree.
         unsafe { (tiles.pack)(x, n_in, terms, out) }
     }
@@ -183,7 +194,7 @@ impl Kernels {
     /// The product on the matrix unit: as [`Kernels::matmul`], with `x` from [`Kernels::pack_tiles`] in at least as many terms as
     /// [`Kernels::tile_terms`] says. f32 weights are split.
     pub fn matmul_tiles(&self, w: Matrix<'_>, first: usize, x: Packed<'_>, scratch: &mut [Tile], out: &mut ColumnsMut<'_>) {
-        let (Some(tiles), Some(products)) = (self.tiles, Products::of(w.dtype, true)) else {
+        let (Some(tiles), Some(products)) = (&self.tiles, Products::of(w.dtype, true)) else {
             panic!("{} has no tiles", self.isa.name())
         };
         let (n_tokens, n) = (out.rows(), out.cols().len());
@@ -192,7 +203,7 @@ impl Kernels {
         assert!(first.checked_add(n).is_some_and(|end| end <= w.n_out));
         assert!(x.terms >= products.terms() && x.tiles.len() == Packed::len(n_tokens, w.n_in, x.terms));
         assert!(scratch.len() >= product::scratch(n_tokens, n));
-        let product = Product { kernels: self, w, first, x, products };
+        let product = Product { kernels: self, w, first, x, products, rows: &tiles.rows };
         // SAFETY: `select` saw that tiles may be used; the sizes were checked.
         unsafe { (tiles.multiply)(&product, scratch, out) }
     }

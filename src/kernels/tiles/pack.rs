@@ -4,8 +4,9 @@
 //! 2k + 1: it is 16 rows of a matrix that lies row by output, transposed by pairs.
 
 use super::{Product, SIDE, STEP, Tile, Unit};
-use crate::format::DType;
+use crate::format::{DType, Quant};
 use crate::kernels::Layout;
+use crate::kernels::quant::row::{PART, Row};
 use crate::kernels::simd::Simd;
 
 /// Steps that are converted at a time: the inputs of the longest blocks of quantised types.
@@ -77,27 +78,84 @@ pub unsafe fn pack_weights<S: Simd, U: Unit, const T: usize>(
     steps: std::ops::Range<usize>,
     out: &mut [Tile],
 ) {
+    let mut rows = [Row::ZERO; 16];
     for (group, tiles) in out[..steps.len() * T * 2].chunks_mut(GROUP * T * 2).enumerate() {
         let k = (steps.start + group * GROUP) * STEP;
-        match p.w.layout {
-            Layout::OutIn => {
-                for j in 0..2 {
-                    let n = n.saturating_sub(16 * j).min(16);
-                    // SAFETY: passed on.
-                    unsafe {
-                        let done = if p.w.dtype == DType::BF16 {
-                            columns_in_place(unit, p, (first + 16 * j, n), k, tiles, j)
-                        } else {
-                            0
-                        };
-                        let (k, tiles) = (k + done * STEP, &mut tiles[done * T * 2..]);
-                        if !tiles.is_empty() {
-                            columns_of_rows::<S, U, T>(s, unit, p, (first + 16 * j, n), k, tiles, j);
-                        }
+        if p.w.layout == Layout::InOut {
+            columns::<S, T>(s, p, (first, n), k, tiles);
+            continue;
+        }
+        for j in 0..2 {
+            let outputs = (first + 16 * j, n.saturating_sub(16 * j).min(16));
+            // SAFETY: passed on.
+            unsafe {
+                match p.w.dtype {
+                    DType::Quant(quant) => columns_of_blocks(s, unit, p, quant, outputs, k, tiles, j, &mut rows),
+                    DType::BF16 => {
+                        let done = columns_in_place(unit, p, outputs, k, tiles, j);
+                        columns_of_rows::<S, U, T>(s, unit, p, outputs, k + done * STEP, &mut tiles[done * T * 2..], j);
+                    }
+                    _ => columns_of_rows::<S, U, T>(s, unit, p, outputs, k, tiles, j),
+                }
+            }
+        }
+    }
+}
+
+/// From a quantised matrix: `n` ≤ 16 outputs from `first` on, from input `k` on, into the j-th tiles of `tiles: [steps, 1, 2]`; `rows`
+/// is scratch.
+///
+/// Lanes are outputs from the start: 16 rows of bytes are transposed, as are their scales, so that a dword has four inputs of its
+/// output. They become f32, are scaled, rounded, and are two dwords of the tile in the lane where they were.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)] // what, from where, and to where
+unsafe fn columns_of_blocks<S: Simd, U: Unit>(
+    s: S,
+    unit: &U,
+    p: &Product<'_>,
+    quant: Quant,
+    (first, n): (usize, usize),
+    k: usize,
+    tiles: &mut [Tile],
+    j: usize,
+    rows: &mut [Row; 16],
+) {
+    let (dtype, len, read) = (DType::Quant(quant), GROUP_INPUTS.min(p.w.n_in - k), p.rows.of(quant));
+    let bytes = |elements: usize| elements / dtype.block_elements() * dtype.block_bytes();
+    for (i, row) in rows.iter_mut().enumerate() {
+        if i < n {
+            let blocks = &p.w.data[bytes((first + i) * p.w.n_in + k)..][..bytes(len)];
+            // SAFETY: the unit is there, so the CPU has the features of its table.
+            unsafe { read(blocks, row) };
+        } else {
+            *row = Row::ZERO;
+        }
+    }
+    let [mut d, mut m] = [Tile::ZERO; 2]; // a row for each part
+    let mut quads = [Tile::ZERO; GROUP_INPUTS / 64]; // of four inputs
+    // SAFETY: 64 bytes lie at each of these.
+    unsafe {
+        unit.transpose(std::array::from_fn(|i| rows[i].d.as_ptr().cast()), &mut d);
+        unit.transpose(std::array::from_fn(|i| rows[i].m.as_ptr().cast()), &mut m);
+        for (line, quads) in quads.iter_mut().enumerate() {
+            unit.transpose(std::array::from_fn(|i| rows[i].w[64 * line..].as_ptr().cast()), quads);
+        }
+    }
+    for (step, pair) in tiles.chunks_exact_mut(2).enumerate() {
+        for half in 0..STEP / PART {
+            let part = step * STEP / PART + half;
+            for lanes in (0..16).step_by(S::LANES) {
+                // SAFETY: a row of a tile has 16 dwords, of which S::LANES from `lanes` on.
+                unsafe {
+                    let (d, m) = (s.load(d.row(part).add(lanes).cast()), s.load(m.row(part).add(lanes).cast()));
+                    for quad in 0..PART / 4 {
+                        let [a, b, c, e] = s.load_bytes(quads[part / 4].row(part % 4 * 4 + quad).add(lanes).cast());
+                        let to = &mut pair[j].0[(8 * half + 2 * quad) * 16 + lanes..];
+                        s.store_bf16_pairs(to.as_mut_ptr(), s.fma(d, a, m), s.fma(d, b, m));
+                        s.store_bf16_pairs(to[16..].as_mut_ptr(), s.fma(d, c, m), s.fma(d, e, m));
                     }
                 }
             }
-            Layout::InOut => columns::<S, T>(s, p, (first, n), k, tiles),
         }
     }
 }
@@ -135,6 +193,9 @@ unsafe fn columns_of_rows<S: Simd, U: Unit, const T: usize>(
     tiles: &mut [Tile],
     j: usize,
 ) {
+    if tiles.is_empty() {
+        return;
+    }
     let len = GROUP_INPUTS.min(p.w.n_in - k);
     let mut row = [0.0; GROUP_INPUTS];
     let mut halves = [[[[0; STEP]; T]; GROUP]; 16];

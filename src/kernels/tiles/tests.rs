@@ -1,10 +1,11 @@
-use super::{Packed, Products, Tile, product};
+use super::{Packed, Product, Products, Tile, product};
 use crate::format::{DType, Float, Quant};
 use crate::kernels::quant::tests::random_blocks;
 use crate::kernels::testing::*;
 use crate::kernels::{Isa, Kernels, Layout, Matrix, table};
 use crate::threads::ColumnsMut;
 use half::bf16;
+use std::ops::Range;
 
 /// Half a unit of bf16 at 1.
 const U8: f64 = 1.0 / 256.0;
@@ -310,4 +311,90 @@ fn which_weights() {
         assert_eq!(kernels.tile_terms(Quant::Q4K.into(), true), Some(1));
     }
     assert_eq!(table::of(Isa::Scalar).tile_terms(DType::BF16, true), None);
+}
+
+/// Weights of outputs and steps, converted with the vectors and by the unit of a table of this name.
+#[cfg(target_arch = "x86_64")]
+struct Packing {
+    name: &'static str,
+    kernels: &'static Kernels,
+    pack: Pack,
+}
+
+/// Outputs from one on and how many, and steps.
+#[cfg(target_arch = "x86_64")]
+type Pack = unsafe fn(&Product<'_>, (usize, usize), Range<usize>, &mut [Tile]);
+
+#[cfg(target_arch = "x86_64")]
+impl Packing {
+    fn check(&self, case: &Case, (first, n): (usize, usize), steps: Range<usize>) {
+        let Case { n_out, n_in, .. } = *case;
+        let mut w = vec![0.0; n_out * n_in];
+        table::of(Isa::Scalar).unpack(case.dtype, case.matrix().data, 0, &mut w);
+        let (x, rows) = (Packed { tiles: &[], terms: 1 }, &self.kernels.tiles.as_ref().unwrap().rows);
+        let p = Product { kernels: self.kernels, w: case.matrix(), first: 0, x, products: Products::One, rows };
+        let mut tiles = vec![Tile([u32::MAX; 256]); 2 * steps.len()];
+        // SAFETY: this CPU has what the kernel is for; outputs and steps are those of the matrix.
+        unsafe { (self.pack)(&p, (first, n), steps.clone(), &mut tiles) };
+        for (pair, step) in tiles.chunks_exact(2).zip(steps) {
+            for (i, k) in (0..32).flat_map(|i| (0..32).map(move |k| (i, k))) {
+                let dword = pair[i / 16].0[k / 2 * 16 + i % 16];
+                let got = bf16::from_bits((dword >> (k % 2 * 16)) as u16);
+                let is = bf16::from_f32(if i < n { w[(first + i) * n_in + 32 * step + k] } else { 0.0 });
+                // Equal are zeros of either sign. What is infinite may be NaN.
+                let same = got == is || got.is_nan() && !is.is_finite();
+                assert!(same, "{}, {}: output {first} + {i}, step {step}, input {k}: {got}, not {is}", self.name, case.name());
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn packings() -> Vec<Packing> {
+    use super::pack::pack_weights;
+    use super::{Unit, amx::Amx, emulated::Emulated};
+    use crate::kernels::simd::{avx2, avx512, emulated};
+
+    unsafe fn plain(p: &Product<'_>, outputs: (usize, usize), steps: Range<usize>, out: &mut [Tile]) {
+        // SAFETY: there is nothing that a CPU might not have.
+        unsafe { pack_weights::<_, _, 1>(emulated::Emulated::new(), &Emulated::new(), p, outputs, steps, out) }
+    }
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn avx2(p: &Product<'_>, outputs: (usize, usize), steps: Range<usize>, out: &mut [Tile]) {
+        // SAFETY: there is nothing that this CPU might not have.
+        unsafe { pack_weights::<_, _, 1>(avx2::Avx2::new(), &Emulated::new(), p, outputs, steps, out) }
+    }
+    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq")]
+    unsafe fn amx(p: &Product<'_>, outputs: (usize, usize), steps: Range<usize>, out: &mut [Tile]) {
+        // SAFETY: the unit is there, as it was seen below.
+        unsafe { pack_weights::<_, _, 1>(avx512::Avx512::new(), &Amx::new(), p, outputs, steps, out) }
+    }
+    let mut packings = vec![Packing { name: "plain", kernels: &table::EMULATED_TILES, pack: plain }];
+    if Isa::Avx2.available() {
+        packings.push(Packing { name: "avx2", kernels: &table::AVX2_EMULATED_TILES, pack: avx2 });
+    }
+    if Isa::Amx.available() {
+        packings.push(Packing { name: "amx", kernels: table::of(Isa::Amx), pack: amx });
+    }
+    packings
+}
+
+/// Quantised weights in tiles are what they are in f32, rounded; whatever the bytes are, so with scales of every kind.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn quantised_weights_are_rounded_once() {
+    let mut random = Random(3);
+    for quant in Quant::ALL {
+        let dtype = DType::Quant(quant);
+        let block = dtype.block_elements();
+        for (n_in, steps) in [(block, 0..1), (1024, 0..32), (768, 8..24), (256 + block * 3, 8..9)] {
+            let any: Vec<u8> = (0..dtype.bytes(40 * n_in).unwrap()).map(|_| random.bits() as u8).collect();
+            for bytes in [any, random_blocks(&mut random, quant, 40 * n_in)] {
+                let case = Case::of(dtype, Layout::OutIn, 40, n_in, 0, &bytes, Vec::new());
+                for (packing, outputs) in packings().iter().flat_map(|p| [(0, 32), (3, 17), (39, 1), (20, 16)].map(|o| (p, o))) {
+                    packing.check(&case, outputs, steps.clone());
+                }
+            }
+        }
+    }
 }
