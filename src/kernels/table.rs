@@ -12,7 +12,7 @@ macro_rules! table {
         use crate::kernels::float::{Element, Floats, Product, convert, in_out, out_in};
         use crate::kernels::quant::activations::{self, Activations, Scaling};
         use crate::kernels::quant::{Format, for_each_format};
-        use crate::kernels::vector::{math, norm};
+        use crate::kernels::vector::{each, math, norm};
         use crate::threads::ColumnsMut;
         use half::{bf16, f16};
         use $simd as Vectors;
@@ -77,7 +77,7 @@ macro_rules! table {
             norm::blend(Vectors::new(), y, a, x, b)
         }
         #[target_feature(enable = $features)]
-        fn map<F: math::Map>(y: &mut [f32]) {
+        fn map<F: each::Map + Default>(y: &mut [f32]) {
             math::map::<_, F>(Vectors::new(), y)
         }
         #[target_feature(enable = $features)]

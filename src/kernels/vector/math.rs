@@ -1,5 +1,6 @@
 //! exp and what is made of it, on whole vectors.
 
+use super::each::{AT_ONCE, Map, each};
 use super::{ERFC, ERFC_SLOPE, GELU_CUBIC, GELU_FLAT, QUICK_GELU, SQRT_2_OVER_PI};
 use crate::kernels::simd::Simd;
 use std::f32::consts::{FRAC_1_SQRT_2, LOG2_E};
@@ -68,26 +69,22 @@ fn polynomial<S: Simd, const N: usize>(s: S, x: S::V, coefficients: &[f32; N]) -
     y
 }
 
-/// A function of one vector.
-pub(in crate::kernels) trait Map {
-    /// Its value at `x`.
-    fn of<S: Simd>(s: S, x: S::V) -> S::V;
-}
-
 /// x · sigmoid(x)
+#[derive(Clone, Copy, Default)]
 pub(in crate::kernels) struct Silu;
 impl Map for Silu {
     #[inline(always)]
-    fn of<S: Simd>(s: S, x: S::V) -> S::V {
+    fn of<S: Simd>(self, s: S, x: S::V) -> S::V {
         s.div(x, s.add(s.splat(1.0), exp(s, s.sub(s.splat(0.0), x))))
     }
 }
 
 /// x · Φ(x), as max(x, 0) − |x|·Φ(−|x|)
+#[derive(Clone, Copy, Default)]
 pub(in crate::kernels) struct Gelu;
 impl Map for Gelu {
     #[inline(always)]
-    fn of<S: Simd>(s: S, x: S::V) -> S::V {
+    fn of<S: Simd>(self, s: S, x: S::V) -> S::V {
         let zero = s.splat(0.0);
         let a = s.min(s.splat(GELU_FLAT), s.max(s.sub(zero, x), x));
         let slope = s.fma(s.splat(ERFC_SLOPE * FRAC_1_SQRT_2), a, s.splat(1.0));
@@ -99,10 +96,11 @@ impl Map for Gelu {
 }
 
 /// ½·x·(1 + tanh(u)) with u = √(2/π)·(x + 0.044715·x³), as x · sigmoid(2u)
+#[derive(Clone, Copy, Default)]
 pub(in crate::kernels) struct GeluTanh;
 impl Map for GeluTanh {
     #[inline(always)]
-    fn of<S: Simd>(s: S, x: S::V) -> S::V {
+    fn of<S: Simd>(self, s: S, x: S::V) -> S::V {
         let cubic = s.mul(s.mul(s.mul(x, x), x), s.splat(GELU_CUBIC));
         let minus_2u = s.mul(s.add(x, cubic), s.splat(-2.0 * SQRT_2_OVER_PI));
         s.div(x, s.add(s.splat(1.0), exp(s, minus_2u)))
@@ -110,56 +108,65 @@ impl Map for GeluTanh {
 }
 
 /// max(x, 0)
+#[derive(Clone, Copy, Default)]
 pub(in crate::kernels) struct Relu;
 impl Map for Relu {
     #[inline(always)]
-    fn of<S: Simd>(s: S, x: S::V) -> S::V {
+    fn of<S: Simd>(self, s: S, x: S::V) -> S::V {
         s.max(s.splat(0.0), x)
     }
 }
 
 /// max(x, 0)²
+#[derive(Clone, Copy, Default)]
 pub(in crate::kernels) struct ReluSquared;
 impl Map for ReluSquared {
     #[inline(always)]
-    fn of<S: Simd>(s: S, x: S::V) -> S::V {
+    fn of<S: Simd>(self, s: S, x: S::V) -> S::V {
         let y = s.max(s.splat(0.0), x);
         s.mul(y, y)
     }
 }
 
 /// x · sigmoid(1.702 x)
+#[derive(Clone, Copy, Default)]
 pub(in crate::kernels) struct QuickGelu;
 impl Map for QuickGelu {
     #[inline(always)]
-    fn of<S: Simd>(s: S, x: S::V) -> S::V {
+    fn of<S: Simd>(self, s: S, x: S::V) -> S::V {
         s.div(x, s.add(s.splat(1.0), exp(s, s.mul(x, s.splat(-QUICK_GELU)))))
+    }
+}
+
+/// cap · tanh(x / cap)
+#[derive(Clone, Copy)]
+struct Cap(f32);
+impl Map for Cap {
+    #[inline(always)]
+    fn of<S: Simd>(self, s: S, x: S::V) -> S::V {
+        let cap = s.splat(self.0);
+        s.mul(tanh(s, s.div(x, cap)), cap)
     }
 }
 
 /// y = cap · tanh(y / cap)
 #[inline(always)]
 pub(in crate::kernels) fn softcap<S: Simd>(s: S, y: &mut [f32], cap: f32) {
-    for y in y.chunks_mut(S::LANES) {
-        let capped = tanh(s, s.div(s.get(y, 0.0), s.splat(cap)));
-        s.put(y, s.mul(capped, s.splat(cap)));
-    }
+    each(s, y, Cap(cap));
 }
 
 /// y = f(y)
 #[inline(always)]
-pub(in crate::kernels) fn map<S: Simd, F: Map>(s: S, y: &mut [f32]) {
-    for y in y.chunks_mut(S::LANES) {
-        s.put(y, F::of(s, s.get(y, 0.0)));
-    }
+pub(in crate::kernels) fn map<S: Simd, F: Map + Default>(s: S, y: &mut [f32]) {
+    each(s, y, F::default());
 }
 
 /// y = exp(y − shift), for y ≤ shift; returns the sum of y.
 #[inline(always)]
 pub(in crate::kernels) fn exp_sum<S: Simd>(s: S, y: &mut [f32], shift: f32) -> f32 {
-    let mut sums = [s.splat(0.0); 4];
+    let mut sums = [s.splat(0.0); AT_ONCE];
     let shift = s.splat(shift);
-    let mut chunks = y.chunks_exact_mut(4 * S::LANES);
+    let mut chunks = y.chunks_exact_mut(AT_ONCE * S::LANES);
     for y in &mut chunks {
         for (sum, y) in sums.iter_mut().zip(y.chunks_exact_mut(S::LANES)) {
             let e = weight(s, s.sub(s.get(y, 0.0), shift));

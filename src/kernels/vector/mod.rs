@@ -1,5 +1,6 @@
 //! From f32 to f32: norms, activations, exp.
 
+pub(super) mod each;
 pub(super) mod math;
 pub(super) mod norm;
 pub(super) mod scalar;
