@@ -9,6 +9,7 @@
 //! | `vector` | norms, activations, exp: from f32 to f32 |
 //! | `simd` | a vector of each instruction set: what the kernels are written in |
 //! | `table` | for each instruction set, the kernels compiled with its features |
+//! | `columns` | the innermost part of products whose outputs are columns |
 //! | `attention` | products with a block of the cache, softmax in parts |
 //! | `tiles` | the prefill path's products on a matrix unit |
 //!
@@ -16,6 +17,7 @@
 //! behind the table rely on these checks.
 
 mod attention;
+mod columns;
 mod float;
 mod isa;
 mod quant;

@@ -23,6 +23,10 @@ use std::ops::Range;
 /// short enough to share out evenly.
 const FEW_CHUNK: usize = 64;
 
+/// The most outputs that one task computes of one token with an [`Layout::InOut`] matrix: the longer the pieces of its rows, the
+/// better can the CPU's prefetch follow them. The sums, 6 KB, stay in L1.
+const WIDE_CHUNK: usize = 1536;
+
 /// Outputs that one task computes on the prefill path. Fixed, so that BLAS sees the same calls whatever the number of threads.
 const MANY_CHUNK: usize = 256;
 
@@ -111,7 +115,13 @@ pub fn linear(ctx: &mut Ctx<'_>, op: Op, parts: &[Linear], x: &[f32], n_tokens: 
     let input = Input::new(ctx, parts, x, n_tokens, n_in);
     let (kernels, path) = (ctx.kernels, ctx.path);
     let wide = |part: &Linear| part.tile_terms(kernels, path).is_some() || path.by_blas() && !part.is_quantised();
-    let chunk = if parts.iter().all(wide) { MANY_CHUNK } else { FEW_CHUNK };
+    let chunk = if parts.iter().all(wide) {
+        MANY_CHUNK
+    } else if n_tokens == 1 && parts.iter().all(|part| part.layout == Layout::InOut) {
+        wide_chunk(n_out, ctx.pool.threads())
+    } else {
+        FEW_CHUNK
+    };
     ctx.pool.for_each_columns(ctx.workers, y, n_tokens, n_out, chunk, |worker, mut columns| {
         let mut start = 0; // first column of the part
         for part in parts {
@@ -128,6 +138,12 @@ pub fn linear(ctx: &mut Ctx<'_>, op: Op, parts: &[Linear], x: &[f32], n_tokens: 
     });
     input.done(ctx);
     ctx.lap(op, parts.iter().map(Linear::weight_bytes).sum());
+}
+
+/// Outputs of one task with [`Layout::InOut`] matrices and one token: as many tasks for each of `threads`.
+fn wide_chunk(n_out: usize, threads: usize) -> usize {
+    let tasks = n_out.div_ceil(WIDE_CHUNK).next_multiple_of(threads.max(1)).max(1);
+    n_out.div_ceil(tasks).next_multiple_of(FEW_CHUNK)
 }
 
 impl Path {

@@ -38,7 +38,10 @@ fn cases(quick: bool) -> Vec<Case> {
             }
         }
     }
-    cases.extend([(2304, 768), (3072, 768), (768, 3072)].map(|(n_out, n_in)| (DType::F32, Layout::InOut, n_out, n_in)));
+    cases.extend(
+        [(768, 768), (2304, 768), (3072, 768), (768, 3072), (5632, 2048)]
+            .map(|(n_out, n_in)| (DType::F32, Layout::InOut, n_out, n_in)),
+    );
     cases.extend(Quant::ALL.map(|quant| (DType::Quant(quant), Layout::OutIn, 5632, 2048)));
     cases.extend([DType::F16, DType::F32].map(|dtype| (dtype, Layout::OutIn, 5632, 2048)));
     cases.sort_by_key(|case| (case.0.name(), case.1 == Layout::InOut, case.3, case.2));

@@ -7,13 +7,14 @@
 //! once would else be waited for in the first tiles, and memory would rest during the others.
 
 use super::BlockProduct;
+use crate::kernels::columns::{self, Tile};
 use crate::kernels::float::Element;
 use crate::kernels::simd::Simd;
 use crate::threads::ColumnsMut;
 
 /// The lines of what will be read next, shared out among the steps of a product. Of a large block in turns from its four quarters, as memory
 /// gives more to several streams than to one: 16 heads of 128 in f32 at 4096 positions 1.3 times as fast on a Zen 3; smaller blocks gained nothing.
-struct Ahead {
+struct Next {
     next: *const u8,
     /// Lines asked for so far.
     asked: usize,
@@ -26,7 +27,7 @@ struct Ahead {
     due: usize,
 }
 
-impl Ahead {
+impl Next {
     /// With tiles of `cols` columns by `rows` rows.
     #[inline(always)]
     fn new(p: &BlockProduct<'_>, out: &ColumnsMut<'_>, cols: usize, rows: usize) -> Self {
@@ -36,10 +37,12 @@ impl Ahead {
         let parts = if next.len() < LARGE { 0 } else { 2 };
         Self { next: next.as_ptr(), asked: 0, lines, parts, part: lines.div_ceil(1 << parts), steps: steps.max(1), due: 0 }
     }
+}
 
+impl columns::Ahead for Next {
     /// One step.
     #[inline(always)]
-    fn step<S: Simd>(&mut self, s: S) {
+    fn row<S: Simd>(&mut self, s: S, _: *const u8) {
         self.due += self.lines;
         while self.due >= self.steps {
             self.due -= self.steps;
@@ -79,7 +82,7 @@ pub(in crate::kernels) unsafe fn multiply<S: Simd, E: Element>(s: S, p: &BlockPr
 #[inline(always)]
 unsafe fn sweep<S: Simd, E: Element, const C: usize, const T: usize>(s: S, p: &BlockProduct<'_>, out: &mut ColumnsMut<'_>) {
     let cols = out.cols().len();
-    let mut ahead = Ahead::new(p, out, C * S::LANES, T);
+    let mut ahead = Next::new(p, out, C * S::LANES, T);
     let mut c = 0;
     while c < cols {
         // SAFETY: a strip's columns are c.. below cols, of which the last vector may be in part.
@@ -104,7 +107,7 @@ unsafe fn strip<S: Simd, E: Element, const C: usize, const T: usize, const PART:
     out: &mut ColumnsMut<'_>,
     c: usize,
     last: usize,
-    ahead: &mut Ahead,
+    ahead: &mut Next,
 ) -> usize {
     let rows = out.rows();
     let mut t = 0;
@@ -136,43 +139,22 @@ unsafe fn tile<S: Simd, E: Element, const C: usize, const T: usize, const PART: 
     c: usize,
     last: usize,
     t: usize,
-    ahead: &mut Ahead,
+    ahead: &mut Next,
 ) -> usize {
     let ld = out.ld();
     // SAFETY: `check` saw that w has n_in rows of at least as many columns as out, ld_w apart, and x a row of n_in elements for
     // each of out, ld_x apart; the caller that c.. and t.. are inside out. Without PART a vector is whole.
     unsafe {
-        let w = p.w.as_ptr();
-        let x: [*const f32; T] = std::array::from_fn(|j| p.x.as_ptr().add((t + j) * p.ld_x));
-        let y: [*mut f32; T] = std::array::from_fn(|j| out.as_mut_ptr().add((t + j) * ld + c));
-        let mut sums = [[s.splat(0.0); T]; C];
-        if p.add {
-            for (i, sums) in sums.iter_mut().enumerate() {
-                for (y, sum) in y.iter().zip(sums) {
-                    *sum = if PART { s.load_first(*y, last) } else { s.load(y.add(i * S::LANES)) };
-                }
-            }
-        }
-        for k in 0..p.n_in {
-            ahead.step(s);
-            let w = w.add((k * p.ld_w + c) * E::SIZE);
-            let x: [S::V; T] = std::array::from_fn(|j| s.splat(*x[j].add(k)));
-            for (i, sums) in sums.iter_mut().enumerate() {
-                let w = if PART { E::load_first(s, w, last) } else { E::load(s, w.add(i * S::LANES * E::SIZE)) };
-                for (x, sum) in x.iter().zip(sums) {
-                    *sum = s.fma(w, *x, *sum);
-                }
-            }
-        }
-        for (i, sums) in sums.into_iter().enumerate() {
-            for (y, sum) in y.iter().zip(sums) {
-                if PART {
-                    s.store_first(*y, last, sum);
-                } else {
-                    s.store(y.add(i * S::LANES), sum);
-                }
-            }
-        }
+        let tile = Tile::<T> {
+            w: p.w.as_ptr().add(c * E::SIZE),
+            ld_w: p.ld_w * E::SIZE,
+            n: p.n_in,
+            x: std::array::from_fn(|j| p.x.as_ptr().add((t + j) * p.ld_x)),
+            y: std::array::from_fn(|j| out.as_mut_ptr().add((t + j) * ld + c)),
+            last,
+            add: p.add,
+        };
+        tile.multiply::<S, E, _, C, PART>(s, ahead);
     }
     T
 }

@@ -60,6 +60,36 @@ fn side_by_side() {
     }
 }
 
+/// A matrix by columns, which is cut otherwise for one token: an output's bits depend neither on the cut nor on the other tokens.
+#[test]
+fn columns() {
+    const N_OUT: usize = WIDE_CHUNK + 67;
+    let mut random = Random(5);
+    for (name, kernels) in tables() {
+        for dtype in [DType::F32, DType::BF16, DType::Float(Float::F16)] {
+            let Linear { mut weight, bias, .. } = projection(&mut random, dtype, N_OUT, false);
+            weight.shape.reverse();
+            let parts = [Linear::new(weight, Layout::InOut, bias)];
+            let x = random.vec(3 * N_IN);
+            let all = run(kernels, Path::Few, 2, &parts, &x);
+            for (t, (x, all)) in x.chunks_exact(N_IN).zip(all.chunks_exact(N_OUT)).enumerate() {
+                for threads in 1..=3 {
+                    let alone = run(kernels, Path::Few, threads, &parts, x);
+                    assert_eq!(bits(&alone), bits(all), "{name}, {}, token {t}, {threads} threads", dtype.name());
+                }
+            }
+        }
+    }
+}
+
+/// One token's columns: as many tasks for each thread, whole vectors, and no task too long.
+#[test]
+fn wide_chunks() {
+    for (n_out, threads, chunk) in [(768, 2, 384), (2304, 2, 1152), (3072, 2, 1536), (5632, 2, 1408), (768, 16, 64), (0, 2, 0)] {
+        assert_eq!(wide_chunk(n_out, threads), chunk, "{n_out} outputs, {threads} threads");
+    }
+}
+
 /// Both paths are the same product, but for rounding: of weights and activations to bf16 on the one, (2u + u²)·Σ|w·x| with u = 2⁻⁸,
 /// of activations to 8 bits on the other, half of 1/127 + 1/8001 of the largest, and 2⁻¹² for all sums in f32: less than 1/64.
 #[test]
