@@ -95,10 +95,7 @@ pub struct Kernels {
     unpack_quant: Quants<Unpack>,
     /// Products with a quantised [`Layout::OutIn`] matrix.
     products: Quants<quant::Matmul>,
-    /// The same for many tokens.
-    products_many: Quants<quant::MatmulMany>,
     quantise: quant::Quantise,
-    quantise_column: quant::QuantiseColumn,
     pack: Floats<Pack>,
     rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
     layer_norm: LayerNorm,
@@ -151,40 +148,20 @@ impl Kernels {
         unsafe { kernel(&product, out) }
     }
 
-    /// Activations in the form that [`Kernels::matmul_quantised`] takes: `x: [n_tokens, n_in]` into
-    /// `out: [n_tokens, n_in.div_ceil(Activations::BLOCK)]`.
-    pub fn quantise(&self, x: &[f32], n_in: usize, scaling: Scaling, out: &mut [Activations]) {
-        let blocks = n_in.div_ceil(Activations::BLOCK);
-        assert!(n_in > 0 && x.len().is_multiple_of(n_in) && out.len() == x.len() / n_in * blocks);
-        for (x, out) in x.chunks_exact(n_in).zip(out.chunks_exact_mut(blocks)) {
-            // SAFETY: `select` saw the features.
-            unsafe { (self.quantise)(x, scaling, out) }
-        }
-    }
-
-    /// The product with a quantised [`Layout::OutIn`] matrix: as [`Kernels::matmul`], with `x` from [`Kernels::quantise`]. The
-    /// same bits on every instruction set.
-    pub fn matmul_quantised(&self, w: Matrix<'_>, first: usize, x: &[Activations], out: &mut ColumnsMut<'_>) {
-        let Matrix { dtype: DType::Quant(quant), layout: Layout::OutIn, n_out, n_in, data } = w else {
-            panic!("a quantised product with a matrix of {}, {:?}", w.dtype.name(), w.layout)
-        };
-        let product = quant::Product { w: data, n_out, n_in, first, x };
-        product.check(quant, out);
-        // SAFETY: `select` saw the features; `check` saw that weights, x and out have the sizes the product says.
-        unsafe { self.products.of(quant)(&product, out) }
-    }
-
-    /// Block `block` of every row of `x: [out.len(), n_in]`, in the form that [`Kernels::matmul_quantised_many`] takes.
-    pub fn quantise_column(&self, x: &[f32], n_in: usize, scaling: Scaling, block: usize, out: &mut [Activations]) {
-        assert!(n_in > block * Activations::BLOCK && Some(x.len()) == n_in.checked_mul(out.len()));
+    /// Activations in the form that [`Kernels::matmul_quantised`] takes: of `x: [n_tokens, n_in]` the blocks of 256 inputs from number
+    /// `first` on into `out: [blocks, n_tokens]`.
+    pub fn quantise(&self, x: &[f32], n_in: usize, scaling: Scaling, first: usize, out: &mut [Activations]) {
+        assert!(n_in > 0 && !x.is_empty() && x.len().is_multiple_of(n_in));
+        let n_tokens = x.len() / n_in;
+        assert!(out.len().is_multiple_of(n_tokens) && first + out.len() / n_tokens <= n_in.div_ceil(Activations::BLOCK));
         // SAFETY: `select` saw the features.
-        unsafe { (self.quantise_column)(x, n_in, scaling, block, out) }
+        unsafe { (self.quantise)(x, n_in, scaling, first, out) }
     }
 
-    /// As [`Kernels::matmul_quantised`], for many tokens: `x: [n_in.div_ceil(Activations::BLOCK), out.rows()]` is from
-    /// [`Kernels::quantise_column`], `scratch` has at least [`Kernels::scratch_len`] elements. An output's bits depend only on its weights and
-    /// its token, and are the same on every instruction set, but not those of [`Kernels::matmul_quantised`].
-    pub fn matmul_quantised_many(
+    /// The product with a quantised [`Layout::OutIn`] matrix: as [`Kernels::matmul`], with `x: [n_in.div_ceil(Activations::BLOCK),
+    /// out.rows()]` from [`Kernels::quantise`] and `scratch` of at least [`Kernels::scratch_len`] elements. An output's bits depend on its
+    /// weights and its token only, and are the same on every instruction set.
+    pub fn matmul_quantised(
         &self,
         w: Matrix<'_>,
         first: usize,
@@ -198,10 +175,10 @@ impl Kernels {
         let product = quant::Product { w: data, n_out, n_in, first, x };
         product.check(quant, out);
         // SAFETY: `select` saw the features; `check` saw that weights, x and out have the sizes the product says.
-        unsafe { self.products_many.of(quant)(&product, scratch, out) }
+        unsafe { self.products.of(quant)(&product, scratch, out) }
     }
 
-    /// Scratch for [`Kernels::matmul_quantised_many`].
+    /// Scratch for [`Kernels::matmul_quantised`].
     pub fn scratch_len(n_out: usize, n_tokens: usize) -> usize {
         quant::many::scratch_len(n_out, n_tokens)
     }

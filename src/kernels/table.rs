@@ -41,12 +41,8 @@ macro_rules! table {
             quant::unpack::<F>(data, out)
         }
         #[target_feature(enable = $features)]
-        fn quantise(x: &[f32], scaling: Scaling, out: &mut [Activations]) {
-            activations::quantise(x, scaling, out)
-        }
-        #[target_feature(enable = $features)]
-        fn quantise_column(x: &[f32], n_in: usize, scaling: Scaling, block: usize, out: &mut [Activations]) {
-            activations::quantise_column(x, n_in, scaling, block, out)
+        fn quantise(x: &[f32], n_in: usize, scaling: Scaling, first: usize, out: &mut [Activations]) {
+            activations::quantise(x, n_in, scaling, first, out)
         }
         #[target_feature(enable = $features)]
         fn pack<E: Element>(src: &[f32], dst: &mut [u8]) {
@@ -100,10 +96,8 @@ macro_rules! table {
             multiply_block: Floats { f32: multiply_block::<f32>, f16: multiply_block::<f16>, bf16: multiply_block::<bf16> },
             unpack: Floats { f32: unpack::<f32>, f16: unpack::<f16>, bf16: unpack::<bf16> },
             unpack_quant: for_each_format!(unpack_quant),
-            products: $products.0,
-            products_many: $products.1,
+            products: $products,
             quantise,
-            quantise_column,
             pack: Floats { f32: pack::<f32>, f16: pack::<f16>, bf16: pack::<bf16> },
             rms_norm,
             layer_norm,
@@ -152,31 +146,24 @@ macro_rules! tiles {
     }};
 }
 
-/// Quantised products of few tokens and of many.
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-type Products = (quant::Quants<quant::Matmul>, quant::Quants<quant::MatmulMany>);
-
-/// [`Products`] compiled with `$features`, by vectors of type `$ints`.
+/// Quantised products compiled with `$features`, by vectors of type `$ints`.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! products {
     ($ints:path, $features:literal) => {{
-        use crate::kernels::quant::{Format, Product, for_each_format, many, product};
+        use crate::kernels::quant::{self, Format, Product, for_each_format};
         use crate::threads::ColumnsMut;
         use $ints as Vectors;
 
         #[target_feature(enable = $features)]
-        fn matmul<F: Format>(p: &Product<'_>, out: &mut ColumnsMut<'_>) {
+        fn matmul<F: Format>(p: &Product<'_>, scratch: &mut [f32], out: &mut ColumnsMut<'_>) {
             // SAFETY: `Kernels` calls its products after `check`.
-            unsafe { product::matmul::<_, F>(Vectors::new(), p, out) }
+            unsafe { quant::matmul::<_, F>(Vectors::new(), p, scratch, out) }
         }
-        #[target_feature(enable = $features)]
-        fn matmul_many<F: Format>(p: &Product<'_>, scratch: &mut [f32], out: &mut ColumnsMut<'_>) {
-            // SAFETY: `Kernels` calls its products after `check`.
-            unsafe { many::matmul::<_, F>(Vectors::new(), p, scratch, out) }
-        }
-        (for_each_format!(matmul), for_each_format!(matmul_many))
+        for_each_format!(matmul)
     }};
 }
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+type Products = quant::Quants<quant::Matmul>;
 
 /// Plain Rust, on any CPU.
 static SCALAR: Kernels = SCALAR_TABLE;
@@ -188,9 +175,7 @@ const SCALAR_TABLE: Kernels = Kernels {
     unpack: float::scalar::UNPACK,
     unpack_quant: quant::UNPACK,
     products: quant::PRODUCTS,
-    products_many: quant::PRODUCTS_MANY,
     quantise: quant::activations::quantise,
-    quantise_column: quant::activations::quantise_column,
     pack: float::scalar::PACK,
     rms_norm: vector::scalar::rms_norm,
     layer_norm: vector::scalar::layer_norm,
@@ -212,7 +197,7 @@ const SCALAR_TABLE: Kernels = Kernels {
 
 /// Quantised products by NEON, all else plain.
 #[cfg(target_arch = "aarch64")]
-static NEON: Kernels = Kernels { isa: Isa::Neon, products: NEON_PRODUCTS.0, products_many: NEON_PRODUCTS.1, ..SCALAR_TABLE };
+static NEON: Kernels = Kernels { isa: Isa::Neon, products: NEON_PRODUCTS, ..SCALAR_TABLE };
 #[cfg(target_arch = "aarch64")]
 const NEON_PRODUCTS: Products = products!(super::quant::ints::neon::Neon, "neon");
 
@@ -229,7 +214,7 @@ const AVX512_TABLE: Kernels =
 #[cfg(target_arch = "x86_64")]
 static AVX512_VNNI: Kernels = AVX512_VNNI_TABLE;
 #[cfg(target_arch = "x86_64")]
-const AVX512_VNNI_TABLE: Kernels = Kernels { products: VNNI_PRODUCTS.0, products_many: VNNI_PRODUCTS.1, ..AVX512_TABLE };
+const AVX512_VNNI_TABLE: Kernels = Kernels { products: VNNI_PRODUCTS, ..AVX512_TABLE };
 #[cfg(target_arch = "x86_64")]
 const VNNI_PRODUCTS: Products =
     products!(super::quant::ints::avx2::Vnni, "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni");
@@ -251,8 +236,7 @@ static AMX: Kernels = Kernels {
 #[cfg(all(test, target_arch = "x86_64"))]
 pub(super) static EMULATED: Kernels = EMULATED_TABLE;
 #[cfg(all(test, target_arch = "x86_64"))]
-const EMULATED_TABLE: Kernels =
-    table!(Isa::Avx512, super::simd::emulated::Emulated, (quant::PRODUCTS, quant::PRODUCTS_MANY), "sse2");
+const EMULATED_TABLE: Kernels = table!(Isa::Avx512, super::simd::emulated::Emulated, quant::PRODUCTS, "sse2");
 /// With tiles that are emulated too.
 #[cfg(all(test, target_arch = "x86_64"))]
 pub(super) static EMULATED_TILES: Kernels = Kernels {

@@ -1,8 +1,7 @@
 //! y = x · Wᵀ + b.
 //!
-//! Quantised matrices are multiplied with the input rounded to 8 bits, on both paths with the same integer sums; only the order in
-//! which these are added up differs. Where the CPU has a matrix unit, the prefill path multiplies all but f32 matrices on it, with both
-//! sides rounded to bf16.
+//! Quantised matrices are multiplied with the input rounded to 8 bits, with the same bits on both paths. Where the CPU has a matrix
+//! unit, the prefill path multiplies all but f32 matrices on it, with both sides rounded to bf16.
 #![forbid(unsafe_code)]
 
 mod input;
@@ -168,10 +167,7 @@ impl Linear {
         if self.tile_terms(kernels, path).is_some() {
             kernels.matmul_tiles(self.matrix(), first, input.packed(), tiles, out);
         } else if self.is_quantised() {
-            match path {
-                Path::Few => kernels.matmul_quantised(self.matrix(), first, input.quantised(), out),
-                Path::Many => kernels.matmul_quantised_many(self.matrix(), first, input.quantised(), panel, out),
-            }
+            kernels.matmul_quantised(self.matrix(), first, input.quantised(), panel, out);
         } else if !(path.by_blas() && self.sgemm(kernels, first, input.x, panel, out)) {
             kernels.matmul(self.matrix(), first, input.x, out);
         }

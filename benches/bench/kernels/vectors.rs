@@ -76,7 +76,7 @@ fn quantise(report: &mut Report<'_>) -> Result<(), String> {
     let (mut cells, mut figures) = (Vec::new(), Vec::new());
     for kernels in tables() {
         let mut y = vec![Activations::ZERO; N.div_ceil(Activations::BLOCK)];
-        let seconds = per_call(|| kernels.quantise(black_box(&x), N, Scaling::Factors, black_box(&mut y)));
+        let seconds = per_call(|| kernels.quantise(black_box(&x), N, Scaling::Factors, 0, black_box(&mut y)));
         cells.push(format!("{} {:8.1} ns, {:5.2} G/s", kernels.isa().name(), 1e9 * seconds, N as f64 / seconds / 1e9));
         figures.push(json!({"isa": kernels.isa().name(), "s": seconds}));
     }

@@ -1,8 +1,8 @@
 //! Activations in 8 bits: what quantised weights are multiplied with.
 //!
-//! 256 activations x share a scale `d` (f32), each 32 of them a factor `f` (1 to 63), each has its own `q` (−127 to 127):
+//! 256 activations x share a scale `d` (f32), each 32 of them a factor `f` (1 to 31), each has its own `q` (−127 to 127):
 //! x ≈ d·f·q. `f` is as small as `q` allows, so a part's rounding error is at most half of `d·f`, where
-//! `d·f ≤ max|part| / 127 + max|block| / 8001`: nearly what a scale of its own would give, and an integer product can take `f` in.
+//! `d·f ≤ max|part| / 127 + max|block| / 3937`: nearly what a scale of its own would give, and an integer product can take `f` in.
 //! Where only types with a floating-point scale to each 32 will meet them, each 32 do have a scale of their own ([`Scaling`]).
 
 use super::many::OFFSET;
@@ -31,6 +31,8 @@ pub struct Activations {
     pub(super) q: [i8; 256],
     /// Σ q of each 16: those at even places, then those at odd ones.
     pub(super) sums_16: [i16; 16],
+    /// Σ q of each 32, in order.
+    pub(super) sums_32: [i16; 8],
     /// f of each 32, with [`Scaling::Factors`].
     pub(super) factors: [i16; 8],
     /// d, likewise.
@@ -39,14 +41,14 @@ pub struct Activations {
     pub(super) scales: [f32; 8],
     /// That times Σ q, in the same order.
     pub(super) sums: [f32; 8],
-    /// For many tokens only: of each 16, −32 times the sum of the first two q of every four, and that of the last two.
+    /// For more than one token only: of each 16, −32 times the sum of the first two q of every four, and that of the last two.
     pub(super) offsets: [[i16; 2]; 16],
 }
 
 pub(super) const BLOCK: usize = 256;
 const PART: usize = 32;
-/// The largest factor: with it the sums of every type's products stay below 2^31 (see `product`).
-pub(super) const MAX_FACTOR: f32 = 63.0;
+/// The largest factor: with it the products of every type's 128 elements with all integers that scale them sum up to less than 2^31.
+pub(super) const MAX_FACTOR: f32 = 31.0;
 /// The largest |q|.
 const MAX_Q: f32 = 127.0;
 /// Blocks of nothing larger become 0; from here on no intermediate result is a denormal.
@@ -61,6 +63,7 @@ impl Activations {
     pub const ZERO: Activations = Activations {
         q: [0; 256],
         sums_16: [0; 16],
+        sums_32: [0; 8],
         factors: [1; 8],
         scale: 0.0,
         scales: [0.0; 8],
@@ -69,21 +72,26 @@ impl Activations {
     };
 }
 
-/// Rounds `x` to `out`, `x.len().div_ceil(256)` blocks, the last filled up with zeros. A block that holds a NaN or an
-/// infinity makes every product with it a NaN.
+/// Rounds the blocks from number `first` on of every row of `x: [n_tokens, n_in]`; `out` is `[blocks, n_tokens]`. The last block of a row
+/// is filled up with zeros. One that holds a NaN or an infinity makes every product with it a NaN.
 #[inline(always)]
-pub(in crate::kernels) fn quantise(x: &[f32], scaling: Scaling, out: &mut [Activations]) {
-    for (x, out) in x.chunks(BLOCK).zip(out) {
-        quantise_part(x, scaling, out);
+pub(in crate::kernels) fn quantise(x: &[f32], n_in: usize, scaling: Scaling, first: usize, out: &mut [Activations]) {
+    let n_tokens = x.len() / n_in;
+    for (block, out) in out.chunks_exact_mut(n_tokens).enumerate() {
+        let block = (first + block) * BLOCK..n_in.min((first + block + 1) * BLOCK);
+        for (x, out) in x.chunks_exact(n_in).zip(&mut *out) {
+            quantise_part(&x[block.clone()], scaling, out);
+        }
+        if n_tokens > 1 {
+            out.iter_mut().for_each(Activations::set_offsets);
+        }
     }
 }
 
-/// The same for block `block` of every row of `x: [out.len(), n_in]`, as products of many tokens take it.
-#[inline(always)]
-pub(in crate::kernels) fn quantise_column(x: &[f32], n_in: usize, scaling: Scaling, block: usize, out: &mut [Activations]) {
-    for (x, out) in x.chunks_exact(n_in).zip(out) {
-        quantise_part(&x[block * BLOCK..n_in.min((block + 1) * BLOCK)], scaling, out);
-        for (offsets, q) in out.offsets.iter_mut().zip(out.q.as_chunks::<16>().0) {
+impl Activations {
+    #[inline(always)]
+    fn set_offsets(&mut self) {
+        for (offsets, q) in self.offsets.iter_mut().zip(self.q.as_chunks::<16>().0) {
             let of = |at: usize| (0..4).map(|i| i16::from(q[4 * i + at]) + i16::from(q[4 * i + at + 1])).sum::<i16>();
             *offsets = [-OFFSET * of(0), -OFFSET * of(2)]; // at most 32·8·127 < 2^15
         }
@@ -148,6 +156,7 @@ fn quantise_block(x: &[f32; BLOCK], scaling: Scaling, out: &mut Activations) {
             }
         }
         (out.sums_16[j], out.sums_16[j + 8]) = (even as i16, odd as i16);
+        out.sums_32[j] = (even + odd) as i16;
         out.factors[j] = factor as i16;
         out.scales[split(j)] = scale;
         out.sums[split(j)] = scale * (even + odd) as f32;

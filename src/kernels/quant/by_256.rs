@@ -144,7 +144,7 @@ unsafe fn eight_scales<S: Ints>(s: S, p: *const u8) -> Scales<S> {
 pub(in crate::kernels) struct Q2K;
 impl Format for Q2K {
     const TYPE: Quant = Quant::Q2K;
-    const BYTES: Bytes = Bytes { signed: false, largest: 3, part: 16, mins: true, offset: 0 };
+    const BYTES: Bytes = Bytes { signed: false, largest: 3, part: 16, scale: 15, mins: true, offset: 0 };
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut [f32]) {
         let (scales, qs) = (&block[..16], &block[16..80]);
@@ -169,7 +169,7 @@ impl Format for Q2K {
                 e: s.load_half(p.add(82)),
                 mins: Some(s.widen_split([a >> 4 & LOW_NIBBLES, b >> 4 & LOW_NIBBLES])),
             };
-            to.by_256::<false>(s, w, scales)
+            to.by_256::<Self>(s, w, scales)
         }
     }
 }
@@ -177,7 +177,7 @@ impl Format for Q2K {
 pub(in crate::kernels) struct Q3K;
 impl Format for Q3K {
     const TYPE: Quant = Quant::Q3K;
-    const BYTES: Bytes = Bytes { signed: false, largest: 7, part: 16, mins: false, offset: 4 };
+    const BYTES: Bytes = Bytes { signed: false, largest: 7, part: 16, scale: 32, mins: false, offset: 4 };
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut [f32]) {
         let (high, qs, scales, d) = (&block[..32], &block[32..96], q3_scales(&block[96..108]), f16_at(block, 108));
@@ -209,7 +209,7 @@ impl Format for Q3K {
             let scales = packed_q3_scales([load_u32(p.add(96)), load_u32(p.add(100)), load_u32(p.add(104))]);
             let scales = s.sub_w(s.widen_split(scales), s.splat_w(32));
             let d = s.load_half(p.add(108));
-            to.by_256::<false>(s, w, Scales { d, scales, e: d * 4.0, mins: Some(scales) })
+            to.by_256::<Self>(s, w, Scales { d, scales, e: 0.0, mins: None })
         }
     }
 }
@@ -217,7 +217,7 @@ impl Format for Q3K {
 pub(in crate::kernels) struct Q4K;
 impl Format for Q4K {
     const TYPE: Quant = Quant::Q4K;
-    const BYTES: Bytes = Bytes { signed: false, largest: 15, part: 32, mins: true, offset: 0 };
+    const BYTES: Bytes = Bytes { signed: false, largest: 15, part: 32, scale: 63, mins: true, offset: 0 };
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut [f32]) {
         let (d, e, scales, qs) = (f16_at(block, 0), f16_at(block, 2), scales_and_mins(&block[4..16]), &block[16..]);
@@ -233,7 +233,7 @@ impl Format for Q4K {
         // SAFETY: the caller's word.
         unsafe {
             let w = nibbles(s, p.add(16));
-            to.by_256::<false>(s, w, eight_scales(s, p))
+            to.by_256::<Self>(s, w, eight_scales(s, p))
         }
     }
 }
@@ -241,7 +241,7 @@ impl Format for Q4K {
 pub(in crate::kernels) struct Q5K;
 impl Format for Q5K {
     const TYPE: Quant = Quant::Q5K;
-    const BYTES: Bytes = Bytes { signed: false, largest: 31, part: 32, mins: true, offset: 0 };
+    const BYTES: Bytes = Bytes { signed: false, largest: 31, part: 32, scale: 63, mins: true, offset: 0 };
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut [f32]) {
         let (d, e, scales) = (f16_at(block, 0), f16_at(block, 2), scales_and_mins(&block[4..16]));
@@ -269,7 +269,7 @@ impl Format for Q5K {
                 s.right::<3>(high, 16),
             ];
             let w = each!(8, J => s.or(low[J], high[J]));
-            to.by_256::<false>(s, w, eight_scales(s, p))
+            to.by_256::<Self>(s, w, eight_scales(s, p))
         }
     }
 }
@@ -277,7 +277,7 @@ impl Format for Q5K {
 pub(in crate::kernels) struct Q6K;
 impl Format for Q6K {
     const TYPE: Quant = Quant::Q6K;
-    const BYTES: Bytes = Bytes { signed: false, largest: 63, part: 16, mins: false, offset: 32 };
+    const BYTES: Bytes = Bytes { signed: false, largest: 63, part: 16, scale: 128, mins: false, offset: 32 };
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut [f32]) {
         let (low, high, scales, d) = (&block[..128], &block[128..192], &block[192..208], f16_at(block, 208));
@@ -308,7 +308,7 @@ impl Format for Q6K {
                 s.or(s.right::<4>(d, 15), s.right::<2>(f, 48)),
             ];
             let (scales, d) = (s.widen_split([load_u64(p.add(192)), load_u64(p.add(200))]), s.load_half(p.add(208)));
-            to.by_256::<false>(s, w, Scales { d, scales, e: d * 32.0, mins: Some(scales) })
+            to.by_256::<Self>(s, w, Scales { d, scales, e: 0.0, mins: None })
         }
     }
 }
@@ -316,7 +316,7 @@ impl Format for Q6K {
 pub(in crate::kernels) struct Iq4Xs;
 impl Format for Iq4Xs {
     const TYPE: Quant = Quant::Iq4Xs;
-    const BYTES: Bytes = Bytes { signed: true, largest: 127, part: 32, mins: false, offset: 0 };
+    const BYTES: Bytes = Bytes { signed: true, largest: 127, part: 32, scale: 32, mins: false, offset: 0 };
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut [f32]) {
         let (d, high, low, qs) = (f16_at(block, 0), u16::from_le_bytes([block[2], block[3]]), &block[4..8], &block[8..]);
@@ -337,7 +337,7 @@ impl Format for Iq4Xs {
             let w = each!(8, J => s.lookup(&IQ4, s.load_nibbles(p.add(8 + 16 * J))));
             let high = u16::from_le(p.add(2).cast::<u16>().read_unaligned());
             let scales = s.sub_w(s.widen_twice(iq4_scales(high, load_u32(p.add(4)))), s.splat_w(32));
-            to.by_256::<true>(s, w, Scales { d: s.load_half(p), scales, e: 0.0, mins: None })
+            to.by_256::<Self>(s, w, Scales { d: s.load_half(p), scales, e: 0.0, mins: None })
         }
     }
 }
@@ -365,7 +365,7 @@ fn ternary_digits<Y>(block: &[u8], mut out: impl Iterator<Item = Y>, put: impl F
 pub(in crate::kernels) struct Tq1_0;
 impl Format for Tq1_0 {
     const TYPE: Quant = Quant::Tq1_0;
-    const BYTES: Bytes = Bytes { signed: false, largest: 3, part: 32, mins: true, offset: 0 };
+    const BYTES: Bytes = Bytes { signed: false, largest: 3, part: 32, scale: 1, mins: true, offset: 0 };
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut [f32]) {
         let d = f16_at(block, 52);
@@ -380,7 +380,7 @@ impl Format for Tq1_0 {
             ternary_digits(&bytes, digits.iter_mut(), |y, q| *y = q);
             let w = each!(8, J => s.load(digits.as_ptr().add(32 * J)));
             let (d, one) = (s.load_half(p.add(52)), s.splat_w(1));
-            to.by_256::<false>(s, w, Scales { d, scales: one, e: d, mins: Some(one) })
+            to.by_256::<Self>(s, w, Scales { d, scales: one, e: d, mins: Some(one) })
         }
     }
 }
@@ -388,7 +388,7 @@ impl Format for Tq1_0 {
 pub(in crate::kernels) struct Tq2_0;
 impl Format for Tq2_0 {
     const TYPE: Quant = Quant::Tq2_0;
-    const BYTES: Bytes = Bytes { signed: false, largest: 3, part: 32, mins: true, offset: 0 };
+    const BYTES: Bytes = Bytes { signed: false, largest: 3, part: 32, scale: 1, mins: true, offset: 0 };
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut [f32]) {
         let d = f16_at(block, 64);
@@ -403,7 +403,7 @@ impl Format for Tq2_0 {
         // SAFETY: the caller's word.
         unsafe {
             let (d, one) = (s.load_half(p.add(64)), s.splat_w(1));
-            to.by_256::<false>(s, two_bits(s, p), Scales { d, scales: one, e: d, mins: Some(one) })
+            to.by_256::<Self>(s, two_bits(s, p), Scales { d, scales: one, e: d, mins: Some(one) })
         }
     }
 }

@@ -43,7 +43,7 @@ fn five_bits(bits: &[u8], qs: &[u8], out: &mut [f32], f: impl Fn(u8) -> f32) {
     }
 }
 
-/// The nibbles of 8 blocks, those of the first at `p` and of the others each `stride` bytes further on, as [`add_by_64`] takes them.
+/// The nibbles of 8 blocks, those of the first at `p` and of the others each `stride` bytes further on, as [`Sink::by_64`] takes them.
 ///
 /// # Safety
 /// They lie there.
@@ -83,7 +83,7 @@ pub(super) fn half_power(e: u8) -> f32 {
 pub(in crate::kernels) struct Q4_0;
 impl Format for Q4_0 {
     const TYPE: Quant = Quant::Q4_0;
-    const BYTES: Bytes = Bytes { signed: false, largest: 15, part: 32, mins: true, offset: 0 };
+    const BYTES: Bytes = Bytes { signed: false, largest: 15, part: 32, scale: 1, mins: true, offset: 0 };
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut [f32]) {
         let d = f16_at(block, 0);
@@ -94,7 +94,7 @@ impl Format for Q4_0 {
         // SAFETY: the caller's word.
         unsafe {
             let (w, d) = (nibble_pairs(s, p.add(2), 18), s.load_halves(p, 18));
-            to.by_64::<false>(s, w, d, Some(s.mul(d, s.splat_f(-8.0))))
+            to.by_64::<Self>(s, w, d, Some(s.mul(d, s.splat_f(-8.0))))
         }
     }
 }
@@ -102,7 +102,7 @@ impl Format for Q4_0 {
 pub(in crate::kernels) struct Q4_1;
 impl Format for Q4_1 {
     const TYPE: Quant = Quant::Q4_1;
-    const BYTES: Bytes = Bytes { signed: false, largest: 15, part: 32, mins: true, offset: 0 };
+    const BYTES: Bytes = Bytes { signed: false, largest: 15, part: 32, scale: 1, mins: true, offset: 0 };
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut [f32]) {
         let (d, m) = (f16_at(block, 0), f16_at(block, 2));
@@ -113,7 +113,7 @@ impl Format for Q4_1 {
         // SAFETY: the caller's word.
         unsafe {
             let (w, d, m) = (nibble_pairs(s, p.add(4), 20), s.load_halves(p, 20), s.load_halves(p.add(2), 20));
-            to.by_64::<false>(s, w, d, Some(m))
+            to.by_64::<Self>(s, w, d, Some(m))
         }
     }
 }
@@ -121,7 +121,7 @@ impl Format for Q4_1 {
 pub(in crate::kernels) struct Q5_0;
 impl Format for Q5_0 {
     const TYPE: Quant = Quant::Q5_0;
-    const BYTES: Bytes = Bytes { signed: false, largest: 31, part: 32, mins: true, offset: 0 };
+    const BYTES: Bytes = Bytes { signed: false, largest: 31, part: 32, scale: 1, mins: true, offset: 0 };
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut [f32]) {
         let d = f16_at(block, 0);
@@ -132,7 +132,7 @@ impl Format for Q5_0 {
         // SAFETY: the caller's word.
         unsafe {
             let (w, d) = (five_bit_pairs(s, p.add(6), p.add(2), 22), s.load_halves(p, 22));
-            to.by_64::<false>(s, w, d, Some(s.mul(d, s.splat_f(-16.0))))
+            to.by_64::<Self>(s, w, d, Some(s.mul(d, s.splat_f(-16.0))))
         }
     }
 }
@@ -140,7 +140,7 @@ impl Format for Q5_0 {
 pub(in crate::kernels) struct Q5_1;
 impl Format for Q5_1 {
     const TYPE: Quant = Quant::Q5_1;
-    const BYTES: Bytes = Bytes { signed: false, largest: 31, part: 32, mins: true, offset: 0 };
+    const BYTES: Bytes = Bytes { signed: false, largest: 31, part: 32, scale: 1, mins: true, offset: 0 };
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut [f32]) {
         let (d, m) = (f16_at(block, 0), f16_at(block, 2));
@@ -151,7 +151,7 @@ impl Format for Q5_1 {
         // SAFETY: the caller's word.
         unsafe {
             let w = five_bit_pairs(s, p.add(8), p.add(4), 24);
-            to.by_64::<false>(s, w, s.load_halves(p, 24), Some(s.load_halves(p.add(2), 24)))
+            to.by_64::<Self>(s, w, s.load_halves(p, 24), Some(s.load_halves(p.add(2), 24)))
         }
     }
 }
@@ -159,7 +159,7 @@ impl Format for Q5_1 {
 pub(in crate::kernels) struct Q8_0;
 impl Format for Q8_0 {
     const TYPE: Quant = Quant::Q8_0;
-    const BYTES: Bytes = Bytes { signed: true, largest: 128, part: 32, mins: false, offset: 0 };
+    const BYTES: Bytes = Bytes { signed: true, largest: 128, part: 32, scale: 1, mins: false, offset: 0 };
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut [f32]) {
         let d = f16_at(block, 0);
@@ -172,7 +172,7 @@ impl Format for Q8_0 {
         // SAFETY: the caller's word.
         unsafe {
             let w = each!(8, J => s.load(p.add(34 * J + 2)));
-            to.by_32(s, w, s.load_halves(p, 34))
+            to.by_32::<Self>(s, w, s.load_halves(p, 34))
         }
     }
 }
@@ -180,7 +180,7 @@ impl Format for Q8_0 {
 pub(in crate::kernels) struct Iq4Nl;
 impl Format for Iq4Nl {
     const TYPE: Quant = Quant::Iq4Nl;
-    const BYTES: Bytes = Bytes { signed: true, largest: 127, part: 32, mins: false, offset: 0 };
+    const BYTES: Bytes = Bytes { signed: true, largest: 127, part: 32, scale: 1, mins: false, offset: 0 };
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut [f32]) {
         let d = f16_at(block, 0);
@@ -192,7 +192,7 @@ impl Format for Iq4Nl {
         unsafe {
             let w = nibble_pairs(s, p.add(2), 18);
             let w = each!(4, J => [s.lookup(&IQ4, w[J][0]), s.lookup(&IQ4, w[J][1])]);
-            to.by_64::<true>(s, w, s.load_halves(p, 18), None)
+            to.by_64::<Self>(s, w, s.load_halves(p, 18), None)
         }
     }
 }
@@ -200,7 +200,7 @@ impl Format for Iq4Nl {
 pub(in crate::kernels) struct Mxfp4;
 impl Format for Mxfp4 {
     const TYPE: Quant = Quant::Mxfp4;
-    const BYTES: Bytes = Bytes { signed: true, largest: 12, part: 32, mins: false, offset: 0 };
+    const BYTES: Bytes = Bytes { signed: true, largest: 12, part: 32, scale: 1, mins: false, offset: 0 };
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut [f32]) {
         let d = half_power(block[0]);
@@ -216,7 +216,7 @@ impl Format for Mxfp4 {
             for j in 0..8 {
                 d[split(j)] = half_power(*p.add(17 * j));
             }
-            to.by_64::<true>(s, w, s.load_f(d.as_ptr()), None)
+            to.by_64::<Self>(s, w, s.load_f(d.as_ptr()), None)
         }
     }
 }

@@ -1,10 +1,6 @@
-//! The product of a quantised matrix with the activations of many tokens, by integer products.
+//! The product of a quantised matrix with the activations of several tokens, by integer products.
 //!
-//! **Order of summation**, for every output and on every instruction set: one f32 sum. A row is taken a part at a time: 32
-//! elements, or 16 where a type scales each 16. The integer sum of a part's products is exact; as f32 it is multiplied with the
-//! scales of weights and activations and added; so then is, of types with minimums, the part's minimum times the sum of its activations.
-//! No operation is fused. So a result has the same bits on every instruction set, whatever else is computed beside it. (The
-//! products of few tokens, in `product`, are the same but for the order in which they are added.)
+//! **Order of summation**: that of `product`, for few tokens. So an output has the same bits whatever else is computed beside it.
 //!
 //! **Layout.** Lanes are rows: 256 elements of 16 rows are unpacked to a [`Panel`] of bytes,
 //!
@@ -13,18 +9,21 @@
 //! ```
 //!
 //! and every token's four activations k..k+4, in all lanes, meet them. So the products of one output meet in one lane, and are summed in
-//! 16 bits as long as they fit; what follows (to 32 bits, to f32, scales) is done once a part for eight outputs.
+//! 16 bits as long as they fit; what follows (to 32 bits and times an integer scale once a part, or once a part to f32) is done for eight outputs
+//! at once.
 //!
-//! **Blocking.** 256 elements of all the tokens lie side by side (less than 256 KB for 512 tokens, which stay in L2) while the rows of
-//! a task pass by; sums between blocks of 256 are kept in scratch.
+//! **Blocking.** Of a few tokens all activations stay in the nearest caches: 16 rows are taken from end to end, as 16 streams. Of many, 256
+//! elements of all the tokens lie side by side (less than 256 KB for 512 tokens, which stay in L2) while the rows of a task pass by. Sums
+//! between blocks of 256 are kept in scratch.
 
 // Loops by number: what iterators are made of is functions of their own, which a compiler may leave without the CPU's features.
 #![allow(clippy::needless_range_loop)]
 
-use super::activations::{Activations, BLOCK, split};
+use super::activations::{Activations, BLOCK};
 use super::ints::Ints;
 use super::product::{MAX_BYTES, Scales};
-use super::{Bytes, Format, Product, Sink};
+use super::row::in_order;
+use super::{Format, Product, Sink};
 use crate::format::DType;
 use crate::threads::ColumnsMut;
 
@@ -44,23 +43,52 @@ pub(in crate::kernels) fn scratch_len(n_out: usize, n_tokens: usize) -> usize {
     n_out.next_multiple_of(ROWS) * n_tokens
 }
 
+/// Whether tokens with so many blocks of activations in all are a few.
+const fn are_few(blocks: usize) -> bool {
+    blocks * size_of::<Activations>() <= 96 << 10
+}
+
 /// 256 elements of 16 rows.
 #[repr(C, align(64))]
 struct Panel {
     /// As drawn above.
     w: [[[u8; QUAD]; ROWS]; BLOCK / QUAD],
-    /// Of each part, its scale and its minimum.
-    d: [[f32; ROWS]; MAX_PARTS],
-    m: [[f32; ROWS]; MAX_PARTS],
+    /// As those of [`Row`].
+    scales: [[[i16; 2]; ROWS]; MAX_PARTS],
+    mins: [[[i16; 2]; ROWS]; MAX_PARTS / 2],
+    d: [[f32; ROWS]; 8],
+    m: [[f32; ROWS]; 8],
+}
+
+impl Panel {
+    const ZERO: Panel = Panel {
+        w: [[[0; QUAD]; ROWS]; BLOCK / QUAD],
+        scales: [[[0; 2]; ROWS]; MAX_PARTS],
+        mins: [[[0; 2]; ROWS]; MAX_PARTS / 2],
+        d: [[0.0; ROWS]; 8],
+        m: [[0.0; ROWS]; 8],
+    };
 }
 
 /// 256 elements of one row.
 #[repr(C, align(64))]
 struct Row {
     w: [u8; BLOCK],
-    d: [f32; MAX_PARTS],
-    m: [f32; MAX_PARTS],
-    bytes: Bytes,
+    /// Of types with integer scales: that of each part, twice; those minimums of two parts; and d and e as the first two of `d`.
+    scales: [[i16; 2]; MAX_PARTS],
+    mins: [[i16; 2]; MAX_PARTS / 2],
+    /// Of the others: each part's d and m, those at even places first.
+    d: [f32; 8],
+    m: [f32; 8],
+}
+
+impl Row {
+    const ZERO: Row = Row { w: [0; BLOCK], scales: [[0; 2]; MAX_PARTS], mins: [[0; 2]; MAX_PARTS / 2], d: [0.0; 8], m: [0.0; 8] };
+}
+
+/// Whether a type has integer scales.
+const fn by_256<F: Format>() -> bool {
+    DType::Quant(F::TYPE).block_elements() == BLOCK
 }
 
 /// The quads of 8 rows that are `from` bytes apart, as the lanes of vectors that are `to` bytes apart.
@@ -81,39 +109,37 @@ unsafe fn interleave<S: Ints>(s: S, rows: *const u8, from: usize, panel: *mut u8
 impl Panel {
     /// From the 16 rows.
     #[inline(always)]
-    fn fill<S: Ints>(&mut self, s: S, rows: &[Row; ROWS]) {
+    fn fill<S: Ints, F: Format>(&mut self, s: S, rows: &[Row; ROWS]) {
         const FROM: usize = size_of::<Row>();
         const TO: usize = ROWS * QUAD;
         for half in 0..2 {
             let rows = &rows[8 * half];
+            let lines = |of_rows: *const u8, of_panel: *mut u8| {
+                // SAFETY: 8 rows follow each other from here on, as do 8 vectors, of which these are the halves. A pair and a number
+                // are as long as a quad.
+                unsafe { interleave(s, of_rows, FROM, of_panel.add(32 * half), TO) }
+            };
             for j in 0..BLOCK / 32 {
-                let (w, panel) = (rows.w[32 * j..].as_ptr(), self.w[8 * j].as_mut_ptr());
-                // SAFETY: 8 rows follow each other from here on; so do 8 vectors, of which these are the halves.
-                unsafe { interleave(s, w, FROM, panel.cast::<u8>().add(32 * half), TO) };
+                lines(rows.w[32 * j..].as_ptr(), self.w[8 * j].as_mut_ptr().cast());
             }
-            for part in (0..BLOCK / rows.bytes.part).step_by(8) {
-                for (of_rows, of_panel) in [(&rows.d, &mut self.d), (&rows.m, &mut self.m)] {
-                    let (numbers, panel) = (of_rows[part..].as_ptr(), of_panel[part].as_mut_ptr());
-                    // SAFETY: as above; a number is as long as a quad.
-                    unsafe { interleave(s, numbers.cast(), FROM, panel.cast::<u8>().add(32 * half), TO) };
+            lines(rows.d.as_ptr().cast(), self.d.as_mut_ptr().cast());
+            if by_256::<F>() {
+                for part in (0..BLOCK / F::BYTES.part).step_by(8) {
+                    lines(rows.scales[part..].as_ptr().cast(), self.scales[part].as_mut_ptr().cast());
                 }
+                if F::BYTES.mins {
+                    lines(rows.mins.as_ptr().cast(), self.mins.as_mut_ptr().cast());
+                }
+            } else if F::BYTES.mins {
+                lines(rows.m.as_ptr().cast(), self.m.as_mut_ptr().cast());
             }
-        }
-    }
-}
-
-impl Row {
-    /// Puts number i of `values` to its place, where those at even places come first.
-    fn join(values: [f32; 8], out: &mut [f32; MAX_PARTS]) {
-        for j in 0..8 {
-            out[j] = values[split(j)];
         }
     }
 }
 
 impl<S: Ints> Sink<S> for Row {
     #[inline(always)]
-    fn by_256<const SIGNED: bool>(&mut self, s: S, w: [S::B; 8], by: Scales<S>) {
+    fn by_256<F: Format>(&mut self, s: S, w: [S::B; 8], by: Scales<S>) {
         let (mut scales, mut mins) = ([0; 16], [0; 16]);
         // SAFETY: the arrays have the 16 numbers and 256 bytes that are written.
         unsafe {
@@ -125,95 +151,92 @@ impl<S: Ints> Sink<S> for Row {
                 s.store(self.w.as_mut_ptr().add(32 * j), w[j]);
             }
         }
-        let parts = BLOCK / self.bytes.part;
-        for part in 0..parts {
-            // Those of 16 elements: at even places, then at odd ones. Of 32: twice all of them.
-            let at = if parts == MAX_PARTS { part / 2 + part % 2 * 8 } else { part };
-            self.d[part] = by.d * f32::from(scales[at]);
-            self.m[part] = -(by.e * f32::from(mins[at]));
-        }
-        if let Some(times) = (OFFSET as u8).checked_div(self.bytes.offset) {
-            self.w.iter_mut().for_each(|w| *w *= times);
-            self.d.iter_mut().for_each(|d| *d /= f32::from(times)); // a power of two
-        }
-    }
-
-    #[inline(always)]
-    fn by_64<const SIGNED: bool>(&mut self, s: S, w: [[S::B; 2]; 4], d: S::F, m: Option<S::F>) {
-        let (mut halves, mut numbers) = ([0; 32], [0.0; 8]);
-        for j in 0..4 {
-            for half in 0..2 {
-                // SAFETY: there is room for 32 bytes.
-                unsafe { s.store(halves.as_mut_ptr(), w[j][half]) };
-                let to = &mut self.w[64 * j + 16 * half..];
-                to[..16].copy_from_slice(&halves[..16]);
-                to[32..48].copy_from_slice(&halves[16..]);
+        // The numbers of parts of 16 elements: those at even places, then those at odd ones. Of 32: twice all of them.
+        if F::BYTES.part == 16 {
+            for j in 0..8 {
+                (self.scales[2 * j], self.scales[2 * j + 1]) = ([scales[j]; 2], [scales[j + 8]; 2]);
+                self.mins[j] = [mins[j], mins[j + 8]];
+            }
+        } else {
+            for j in 0..8 {
+                self.scales[j] = [scales[j]; 2];
+            }
+            for j in 0..4 {
+                self.mins[j] = [mins[2 * j], mins[2 * j + 1]];
             }
         }
-        // SAFETY: there is room for 8 numbers.
-        unsafe { s.store_f(numbers.as_mut_ptr(), d) };
-        Row::join(numbers, &mut self.d);
-        if let Some(m) = m {
-            // SAFETY: there is room for 8 numbers.
-            unsafe { s.store_f(numbers.as_mut_ptr(), m) };
-            Row::join(numbers, &mut self.m);
+        (self.d[0], self.d[1]) = (by.d, by.e);
+        if let Some(times) = (OFFSET as u8).checked_div(F::BYTES.offset)
+            && times > 1
+        {
+            self.w.iter_mut().for_each(|w| *w *= times);
+            self.d[0] /= f32::from(times); // a power of two
         }
     }
 
     #[inline(always)]
-    fn by_32(&mut self, s: S, w: [S::B; 8], d: S::F) {
-        let mut numbers = [0.0; 8];
+    fn by_64<F: Format>(&mut self, s: S, w: [[S::B; 2]; 4], d: S::F, m: Option<S::F>) {
+        in_order(s, w, &mut self.w);
+        // SAFETY: there is room for 8 numbers in each.
+        unsafe {
+            s.store_f(self.d.as_mut_ptr(), d);
+            if let Some(m) = m {
+                s.store_f(self.m.as_mut_ptr(), m);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn by_32<F: Format>(&mut self, s: S, w: [S::B; 8], d: S::F) {
         // SAFETY: there is room for 256 bytes and 8 numbers.
         unsafe {
             for j in 0..8 {
                 s.store(self.w.as_mut_ptr().add(32 * j), w[j]);
             }
-            s.store_f(numbers.as_mut_ptr(), d);
+            s.store_f(self.d.as_mut_ptr(), d);
         }
-        Row::join(numbers, &mut self.d);
     }
 }
 
-/// `p.x` is `[n_in.div_ceil(BLOCK), out.rows()]`, from `activations::quantise_column`; `scratch` is of [`scratch_len`].
+/// `scratch` is of [`scratch_len`].
 ///
 /// # Safety
 /// `p` has passed `Product::check` for `F` and `out`.
 #[inline(always)]
-pub(in crate::kernels) unsafe fn matmul<S: Ints, F: Format>(
-    s: S,
-    p: &Product<'_>,
-    scratch: &mut [f32],
-    out: &mut ColumnsMut<'_>,
-) {
+pub(super) unsafe fn matmul<S: Ints, F: Format>(s: S, p: &Product<'_>, scratch: &mut [f32], out: &mut ColumnsMut<'_>) {
     let (cols, tokens) = (out.cols().len(), out.rows());
     let sums = &mut scratch[..scratch_len(cols, tokens)];
     sums.fill(0.0);
-    let mut panel = Panel { w: [[[0; QUAD]; ROWS]; BLOCK / QUAD], d: [[0.0; ROWS]; MAX_PARTS], m: [[0.0; ROWS]; MAX_PARTS] };
-    let mut rows = [const { Row { w: [0; BLOCK], d: [0.0; MAX_PARTS], m: [0.0; MAX_PARTS], bytes: F::BYTES } }; ROWS];
-    for block in 0..p.n_in.div_ceil(BLOCK) {
-        let x = &p.x[block * tokens..][..tokens];
-        for (group, sums) in sums.chunks_exact_mut(ROWS * tokens).enumerate() {
-            for r in 0..ROWS {
-                // SAFETY: `check` saw that the rows from first on are rows of w, and this one is below cols; past the end the
-                // last one stands in.
-                unsafe { unpack::<S, F>(s, p, (group * ROWS + r).min(cols - 1), block, &mut rows[r]) };
-            }
-            panel.fill(s, &rows);
-            let mut t = 0;
-            while t < tokens {
-                let (x, sums) = (&x[t..], &mut sums[t * ROWS..]);
-                // SAFETY: there are as many tokens, with ROWS sums each.
-                t += unsafe {
-                    match tokens - t {
-                        1 => add::<S, F, 1>(s, &panel, x, sums),
-                        2 => add::<S, F, 2>(s, &panel, x, sums),
-                        _ => add::<S, F, TOKENS>(s, &panel, x, sums),
-                    }
-                };
-            }
+    let (groups, blocks) = (cols.div_ceil(ROWS), p.n_in.div_ceil(BLOCK));
+    let (mut panel, mut rows) = (Panel::ZERO, [const { Row::ZERO }; ROWS]);
+    let few = are_few(tokens * blocks);
+    let place = |i: usize| if few { (i / blocks, i % blocks) } else { (i % groups, i / groups) };
+    let steps = tokens.div_ceil(TOKENS) * (BLOCK / F::BYTES.part);
+    for i in 0..groups * blocks {
+        let (group, block) = place(i);
+        for r in 0..ROWS {
+            // SAFETY: `check` saw that the rows from first on are rows of w, and this one is below cols; past the end the last
+            // one stands in.
+            unsafe { unpack::<S, F>(s, p, (group * ROWS + r).min(cols - 1), block, &mut rows[r]) };
+        }
+        panel.fill::<S, F>(s, &rows);
+        let (next_group, next_block) = place(i + 1);
+        let mut ahead = Ahead::new::<F>(p, next_group * ROWS, next_block, steps);
+        let (x, sums) = (&p.x[block * tokens..][..tokens], &mut sums[group * ROWS * tokens..][..ROWS * tokens]);
+        let mut t = 0;
+        while t < tokens {
+            let (x, sums) = (&x[t..], &mut sums[t * ROWS..]);
+            // SAFETY: there are as many tokens, with ROWS sums each.
+            t += unsafe {
+                match tokens - t {
+                    1 => add::<S, F, 1>(s, &panel, x, sums, &mut ahead),
+                    2 | 4 => add::<S, F, 2>(s, &panel, x, sums, &mut ahead),
+                    _ => add::<S, F, TOKENS>(s, &panel, x, sums, &mut ahead),
+                }
+            };
         }
     }
-    for (group, sums) in sums.chunks_exact(ROWS * tokens).enumerate() {
+    for (group, sums) in sums.chunks_exact(ROWS * tokens.max(1)).enumerate() {
         for t in 0..tokens {
             let row = &mut out.row_mut(t)[group * ROWS..];
             let n = row.len().min(ROWS);
@@ -245,85 +268,69 @@ unsafe fn unpack<S: Ints, F: Format>(s: S, p: &Product<'_>, row: usize, block: u
     }
 }
 
+/// The 256 elements of rows that are unpacked next, asked for line by line, evenly over the parts of all products of the ones before: memory
+/// would else rest meanwhile.
+struct Ahead {
+    next: *const u8,
+    row_bytes: usize,
+    /// Lines of a row, of all rows, and asked for so far.
+    lines: usize,
+    all: usize,
+    asked: usize,
+    /// Lines in a step.
+    each: usize,
+}
+
+impl Ahead {
+    #[inline(always)]
+    fn new<F: Format>(p: &Product<'_>, row: usize, block: usize, steps: usize) -> Self {
+        let dtype = DType::Quant(F::TYPE);
+        let group_bytes = BLOCK / dtype.block_elements() * dtype.block_bytes();
+        let row_bytes = p.n_in / dtype.block_elements() * dtype.block_bytes();
+        let lines = group_bytes.div_ceil(64) + 1; // they begin anywhere in a line
+        let next = p.w.as_ptr().wrapping_add((p.first + row) * row_bytes + block * group_bytes);
+        Self { next, row_bytes, lines, all: ROWS * lines, asked: 0, each: (ROWS * lines).div_ceil(steps) }
+    }
+
+    /// One step.
+    #[inline(always)]
+    fn step<S: Ints>(&mut self, s: S) {
+        for _ in 0..self.each.min(self.all - self.asked) {
+            let (row, line) = (self.asked / self.lines, self.asked % self.lines);
+            // Any address may be asked for: at the end there are no such rows.
+            s.prefetch(self.next.wrapping_add(row * self.row_bytes + line * 64));
+            self.asked += 1;
+        }
+    }
+}
+
+/// Two vectors of lanes for each of T tokens.
+type Lanes<V, const T: usize> = [[V; 2]; T];
+
 /// Adds the products of `panel` with the first T tokens of `x` to `sums: [T, ROWS]`; returns T.
 ///
 /// # Safety
 /// There are T tokens and their sums.
 #[inline(always)]
-unsafe fn add<S: Ints, F: Format, const T: usize>(s: S, panel: &Panel, x: &[Activations], sums: &mut [f32]) -> usize {
-    let Bytes { part: part_len, signed, offset, mins, .. } = F::BYTES;
-    let quads = part_len / QUAD;
-    let (one, fits) = (s.splat_w(1), F::BYTES.fits());
+unsafe fn add<S: Ints, F: Format, const T: usize>(
+    s: S,
+    panel: &Panel,
+    x: &[Activations],
+    sums: &mut [f32],
+    ahead: &mut Ahead,
+) -> usize {
     debug_assert!(x.len() >= T && sums.len() >= T * ROWS);
-    // SAFETY: of x and sums the caller's word; quads and parts are those of a block.
+    // SAFETY: the caller's word.
     unsafe {
-        let x = x.as_ptr();
-        let y = sums.as_mut_ptr();
+        let (x, y) = (x.as_ptr(), sums.as_mut_ptr());
         let mut sum = [[s.splat_f(0.0); 2]; T];
         for t in 0..T {
             sum[t] = [s.load_f(y.add(t * ROWS)), s.load_f(y.add(t * ROWS + 8))];
         }
-        for part in 0..BLOCK / part_len {
-            let mut total = [[s.zero(); 2]; T];
-            if signed {
-                for k in part * quads..(part + 1) * quads {
-                    let w: *const u8 = (&raw const panel.w[k]).cast();
-                    let w = [s.load(w), s.load(w.add(32))];
-                    let magnitude = [s.magnitude(w[0]), s.magnitude(w[1])];
-                    for t in 0..T {
-                        let q = s.splat_quad((&raw const (*x.add(t)).q).cast::<u8>().add(QUAD * k));
-                        total[t] = [
-                            s.add_signed_quads(total[t][0], w[0], magnitude[0], q),
-                            s.add_signed_quads(total[t][1], w[1], magnitude[1], q),
-                        ];
-                    }
-                }
-            } else {
-                let mut pairs = [[s.splat_w(0); 2]; T];
-                if offset > 0 {
-                    for t in 0..T {
-                        pairs[t] = [s.splat_pair((&raw const (*x.add(t)).offsets[part]).cast()); 2];
-                    }
-                }
-                for i in 0..quads {
-                    let k = part * quads + i;
-                    let w: *const u8 = (&raw const panel.w[k]).cast();
-                    let w = [s.load(w), s.load(w.add(32))];
-                    for t in 0..T {
-                        let q = s.splat_quad((&raw const (*x.add(t)).q).cast::<u8>().add(QUAD * k));
-                        pairs[t] = [s.add_w(pairs[t][0], s.pairs(w[0], q)), s.add_w(pairs[t][1], s.pairs(w[1], q))];
-                    }
-                    if (i + 1) % fits == 0 || i + 1 == quads {
-                        for t in 0..T {
-                            total[t] =
-                                [s.add_products(total[t][0], pairs[t][0], one), s.add_products(total[t][1], pairs[t][1], one)];
-                            pairs[t] = [s.splat_w(0); 2];
-                        }
-                    }
-                }
-            }
-            let d: *const f32 = (&raw const panel.d[part]).cast();
-            let d = [s.load_f(d), s.load_f(d.add(8))];
-            let m: *const f32 = (&raw const panel.m[part]).cast();
-            let m = [s.load_f(m), s.load_f(m.add(8))];
-            for t in 0..T {
-                let x = x.add(t);
-                let scale = s.splat_f((*x).scales[split(part * part_len / 32)]);
-                for v in 0..2 {
-                    sum[t][v] = s.add(sum[t][v], s.mul(s.to_f32(total[t][v]), s.mul(d[v], scale)));
-                }
-                if mins {
-                    let of_x = if part_len == 32 {
-                        (*x).sums[split(part)]
-                    } else {
-                        (*x).scales[split(part / 2)] * f32::from((*x).sums_16[part / 2 + part % 2 * 8])
-                    };
-                    let of_x = s.splat_f(of_x);
-                    for v in 0..2 {
-                        sum[t][v] = s.add(sum[t][v], s.mul(m[v], of_x));
-                    }
-                }
-            }
+        if by_256::<F>() {
+            add_by_256::<S, F, T>(s, panel, x, &mut sum, ahead);
+        } else {
+            add_by_32::<S, F, T>(s, panel, x, &mut sum, ahead);
         }
         for t in 0..T {
             s.store_f(y.add(t * ROWS), sum[t][0]);
@@ -331,4 +338,171 @@ unsafe fn add<S: Ints, F: Format, const T: usize>(s: S, panel: &Panel, x: &[Acti
         }
     }
     T
+}
+
+/// The sums of products with part `part`, times `by`, added to `total`.
+///
+/// # Safety
+/// There are T tokens at `x`.
+#[inline(always)]
+unsafe fn add_part<S: Ints, F: Format, const T: usize>(
+    s: S,
+    panel: &Panel,
+    x: *const Activations,
+    part: usize,
+    by: Lanes<S::W, T>,
+    total: &mut Lanes<S::I, T>,
+) {
+    let (quads, fits) = (F::BYTES.part / QUAD, F::BYTES.fits());
+    // SAFETY: of x the caller's word; quads and parts are those of a block.
+    unsafe {
+        let mut pairs = [[s.splat_w(0); 2]; T];
+        if F::BYTES.offset > 0 {
+            for t in 0..T {
+                pairs[t] = [s.splat_pair((&raw const (*x.add(t)).offsets[part]).cast()); 2];
+            }
+        }
+        for i in 0..quads {
+            let k = part * quads + i;
+            let w: *const u8 = (&raw const panel.w[k]).cast();
+            let w = [s.load(w), s.load(w.add(32))];
+            let magnitude = if F::BYTES.signed { [s.magnitude(w[0]), s.magnitude(w[1])] } else { w };
+            for t in 0..T {
+                let q = s.splat_quad((&raw const (*x.add(t)).q).cast::<u8>().add(QUAD * k));
+                for v in 0..2 {
+                    if fits == 1 && !by_256::<F>() {
+                        total[t][v] = s.add_signed_quads(total[t][v], w[v], magnitude[v], q);
+                    } else {
+                        let two = if F::BYTES.signed { s.signed_pairs(w[v], magnitude[v], q) } else { s.pairs(w[v], q) };
+                        pairs[t][v] = s.add_w(pairs[t][v], two);
+                    }
+                }
+            }
+            if (i + 1) % fits == 0 || i + 1 == quads {
+                for t in 0..T {
+                    for v in 0..2 {
+                        total[t][v] = s.add_products(total[t][v], pairs[t][v], by[t][v]);
+                        pairs[t][v] = s.splat_w(0);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// For types with integer scales.
+///
+/// # Safety
+/// There are T tokens at `x`.
+#[inline(always)]
+unsafe fn add_by_256<S: Ints, F: Format, const T: usize>(
+    s: S,
+    panel: &Panel,
+    x: *const Activations,
+    sum: &mut Lanes<S::F, T>,
+    ahead: &mut Ahead,
+) {
+    let part_len = F::BYTES.part;
+    let parts = BLOCK / part_len / F::BYTES.sums();
+    // SAFETY: of x the caller's word; all else are arrays of so many elements.
+    unsafe {
+        let scaled = |s: S, number: &[f32; ROWS], t: usize| {
+            let (number, scale) = (number.as_ptr(), s.splat_f((*x.add(t)).scale));
+            [s.mul(s.load_f(number), scale), s.mul(s.load_f(number.add(8)), scale)]
+        };
+        for i in 0..F::BYTES.sums() {
+            let mut total = [[s.zero(); 2]; T];
+            for part in i * parts..(i + 1) * parts {
+                let scales: *const i16 = panel.scales[part].as_ptr().cast();
+                let scales = [s.load_w(scales), s.load_w(scales.add(16))];
+                let mut by = [[s.splat_w(0); 2]; T];
+                for t in 0..T {
+                    let factor = s.splat_w((*x.add(t)).factors[part * part_len / 32]);
+                    by[t] = [s.mul_w(scales[0], factor), s.mul_w(scales[1], factor)];
+                }
+                ahead.step(s);
+                add_part::<S, F, T>(s, panel, x, part, by, &mut total);
+            }
+            for t in 0..T {
+                let d = scaled(s, &panel.d[0], t);
+                for v in 0..2 {
+                    sum[t][v] = s.add(sum[t][v], s.mul(s.to_f32(total[t][v]), d[v]));
+                }
+            }
+        }
+        if F::BYTES.mins {
+            let mut total = [[s.zero(); 2]; T];
+            for pair in 0..BLOCK / part_len / 2 {
+                let mins: *const i16 = panel.mins[pair].as_ptr().cast();
+                let mins = [s.load_w(mins), s.load_w(mins.add(16))];
+                for t in 0..T {
+                    let x = &*x.add(t);
+                    let (factors, sums) = if part_len == 32 {
+                        (s.splat_pair(x.factors[2 * pair..].as_ptr()), s.splat_pair(x.sums_32[2 * pair..].as_ptr()))
+                    } else {
+                        (s.splat_w(x.factors[pair]), s.splat_pair([x.sums_16[pair], x.sums_16[pair + 8]].as_ptr()))
+                    };
+                    for v in 0..2 {
+                        total[t][v] = s.add_products(total[t][v], s.mul_w(mins[v], factors), sums);
+                    }
+                }
+            }
+            for t in 0..T {
+                let e = scaled(s, &panel.d[1], t);
+                for v in 0..2 {
+                    sum[t][v] = s.sub(sum[t][v], s.mul(s.to_f32(total[t][v]), e[v]));
+                }
+            }
+        }
+    }
+}
+
+/// For types with a floating-point scale to each part of 32.
+///
+/// # Safety
+/// There are T tokens at `x`.
+#[inline(always)]
+unsafe fn add_by_32<S: Ints, F: Format, const T: usize>(
+    s: S,
+    panel: &Panel,
+    x: *const Activations,
+    sum: &mut Lanes<S::F, T>,
+    ahead: &mut Ahead,
+) {
+    let one = [[s.splat_w(1); 2]; T];
+    // The first sum, those of 1, 2 and 4 parts that wait for their like.
+    let mut waiting = [[[s.splat_f(0.0); 2]; T]; 3];
+    // SAFETY: of x the caller's word; all else are arrays of so many elements.
+    unsafe {
+        for i in 0..8 {
+            let part = i % 4 * 2 + i / 4; // number i, where those at even places come first
+            let mut total = [[s.zero(); 2]; T];
+            ahead.step(s);
+            add_part::<S, F, T>(s, panel, x, part, one, &mut total);
+            let (d, m) = (panel.d[i].as_ptr(), panel.m[i].as_ptr());
+            let (d, m) = ([s.load_f(d), s.load_f(d.add(8))], [s.load_f(m), s.load_f(m.add(8))]);
+            for t in 0..T {
+                let x = &*x.add(t);
+                let (scale, sum_of_x) = (s.splat_f(x.scales[i]), s.splat_f(x.sums[i]));
+                for v in 0..2 {
+                    let mut p = s.mul(s.to_f32(total[t][v]), s.mul(d[v], scale));
+                    if F::BYTES.mins {
+                        p = s.add(p, s.mul(m[v], sum_of_x));
+                    }
+                    // As a binary number is counted up: each carry is a sum.
+                    let mut level = i.count_ones() as usize;
+                    for _ in 0..i.trailing_ones() {
+                        level -= 1;
+                        p = s.add(waiting[level][t][v], p);
+                    }
+                    waiting[level][t][v] = p;
+                }
+            }
+        }
+    }
+    for t in 0..T {
+        for v in 0..2 {
+            sum[t][v] = s.add(sum[t][v], waiting[0][t][v]);
+        }
+    }
 }

@@ -4,8 +4,8 @@
 //! |---|---|
 //! | `by_32`, `by_256` | the types: what is in a block, to f32, and to what the products take |
 //! | `activations` | activations in 8 bits |
-//! | `product` | the product of the two for few tokens: one body for all types and instruction sets |
-//! | `many` | the same for many tokens |
+//! | `product` | the product of the two for one token or a few: one body for all types and instruction sets |
+//! | `many` | the same for more tokens, with the same bits |
 //! | `row` | rows for the matrix units |
 //! | `ints` | vectors of small integers of each instruction set |
 //! | `pack` | from f32 to blocks, while loading or to a file |
@@ -41,7 +41,7 @@ pub(super) mod tests;
 use super::Unpack;
 use crate::format::{DType, Quant};
 use crate::threads::ColumnsMut;
-use activations::{Activations, BLOCK, Scaling};
+use activations::{Activations, BLOCK, MAX_FACTOR, Scaling};
 use half::f16;
 use ints::Ints;
 use product::Scales;
@@ -81,9 +81,11 @@ pub(super) struct Bytes {
     largest: u8,
     /// Elements that share a scale.
     part: usize,
+    /// The largest magnitude of an integer that scales a part; 1 if parts have none.
+    scale: u8,
     /// Whether parts have a minimum, which is added to all elements.
     mins: bool,
-    /// What is subtracted from every integer instead; or 0.
+    /// What is subtracted from every integer instead; or 0. The largest magnitude of what is left then.
     offset: u8,
 }
 
@@ -93,27 +95,31 @@ impl Bytes {
         let largest = if self.offset > 0 { many::OFFSET as usize } else { self.largest as usize };
         i16::MAX as usize / (2 * 127 * largest)
     }
+    /// Into how many integers the products of 256 elements with all that scales them are summed, so that none passes 2^31.
+    const fn sums(self) -> usize {
+        let largest = if self.offset > 0 { self.offset } else { self.largest } as usize;
+        let sum = BLOCK * 127 * largest * self.scale as usize * MAX_FACTOR as usize;
+        assert!(sum < 2 << 31);
+        if sum < 1 << 31 { 1 } else { 2 }
+    }
 }
 
-/// Where 256 elements of a row go: in one of three ways, by what scales them.
+/// Where 256 elements of a row of type F go: in one of three ways, by what scales them.
 pub(super) trait Sink<S: Ints> {
-    /// Weights `d·(scales[s]·w) − e·mins[s]`, in order.
-    fn by_256<const SIGNED: bool>(&mut self, s: S, w: [S::B; 8], by: Scales<S>);
+    /// Weights `d·scales[s]·(w − offset) − e·mins[s]`, in order.
+    fn by_256<F: Format>(&mut self, s: S, w: [S::B; 8], by: Scales<S>);
     /// Weights `d[j]·w + m[j]`, j being the number of the 32 that an element is of (those at even places come first). `w` has of each two
-    /// 32s the first 16 elements of both, then the last 16 of both. Bytes are signed, or below 64.
-    fn by_64<const SIGNED: bool>(&mut self, s: S, w: [[S::B; 2]; 4], d: S::F, m: Option<S::F>);
-    /// Signed weights `d[j]·w`, in order; `d` as above.
-    fn by_32(&mut self, s: S, w: [S::B; 8], d: S::F);
+    /// 32s the first 16 elements of both, then the last 16 of both.
+    fn by_64<F: Format>(&mut self, s: S, w: [[S::B; 2]; 4], d: S::F, m: Option<S::F>);
+    /// Weights `d[j]·w`, in order; `d` as above.
+    fn by_32<F: Format>(&mut self, s: S, w: [S::B; 8], d: S::F);
 }
 
-/// A product kernel. To call it: the CPU has its features, and the product has passed [`Product::check`].
-pub(super) type Matmul = unsafe fn(&Product<'_>, &mut ColumnsMut<'_>);
-/// The same for many tokens, with scratch of [`many::scratch_len`].
-pub(super) type MatmulMany = unsafe fn(&Product<'_>, &mut [f32], &mut ColumnsMut<'_>);
+/// A product kernel, with scratch of [`many::scratch_len`]. To call it: the CPU has its features, and the product has passed
+/// [`Product::check`].
+pub(super) type Matmul = unsafe fn(&Product<'_>, &mut [f32], &mut ColumnsMut<'_>);
 /// From f32 to 8 bits. To call it: the CPU has its features.
-pub(super) type Quantise = unsafe fn(&[f32], Scaling, &mut [Activations]);
-/// The same for a column of blocks. To call it: the CPU has its features.
-pub(super) type QuantiseColumn = unsafe fn(&[f32], usize, Scaling, usize, &mut [Activations]);
+pub(super) type Quantise = unsafe fn(&[f32], usize, Scaling, usize, &mut [Activations]);
 
 /// What to multiply: `out[t, c] = Σ_k w[first + c, k] · x[t, k]`.
 pub(super) struct Product<'a> {
@@ -123,7 +129,7 @@ pub(super) struct Product<'a> {
     pub n_in: usize,
     /// The first output computed.
     pub first: usize,
-    /// `[out.rows(), n_in.div_ceil(BLOCK)]`; for many tokens `[n_in.div_ceil(BLOCK), out.rows()]`.
+    /// `[n_in.div_ceil(BLOCK), out.rows()]`
     pub x: &'a [Activations],
 }
 
@@ -189,15 +195,25 @@ pub(super) const UNPACK: Quants<Unpack> = for_each_format!(unpack);
 /// Plain Rust.
 pub(super) const PRODUCTS: Quants<Matmul> = for_each_format!(plain);
 
-/// Plain Rust.
-pub(super) const PRODUCTS_MANY: Quants<MatmulMany> = for_each_format!(plain_many);
-
-unsafe fn plain_many<F: Format>(p: &Product<'_>, scratch: &mut [f32], out: &mut ColumnsMut<'_>) {
+unsafe fn plain<F: Format>(p: &Product<'_>, scratch: &mut [f32], out: &mut ColumnsMut<'_>) {
     // SAFETY: passed on.
-    unsafe { many::matmul::<_, F>(ints::plain::Plain, p, scratch, out) }
+    unsafe { matmul::<_, F>(ints::plain::Plain, p, scratch, out) }
 }
 
-unsafe fn plain<F: Format>(p: &Product<'_>, out: &mut ColumnsMut<'_>) {
+/// Tokens that are too few to unpack weights for: see benches/LOG.md.
+const FEW: usize = 2;
+
+/// The product for any number of tokens.
+///
+/// # Safety
+/// `p` has passed [`Product::check`] for `F` and `out`.
+#[inline(always)]
+pub(super) unsafe fn matmul<S: Ints, F: Format>(s: S, p: &Product<'_>, scratch: &mut [f32], out: &mut ColumnsMut<'_>) {
     // SAFETY: passed on.
-    unsafe { product::matmul::<_, F>(ints::plain::Plain, p, out) }
+    unsafe {
+        match out.rows() {
+            0..=FEW => product::matmul::<S, F>(s, p, out),
+            _ => many::matmul::<S, F>(s, p, scratch, out),
+        }
+    }
 }

@@ -21,7 +21,8 @@ pub(in crate::kernels) const PART: usize = 16;
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 pub(in crate::kernels) struct Row {
-    pub w: [i8; BLOCK],
+    /// Signed, or below 64.
+    pub w: [u8; BLOCK],
     pub d: [f32; BLOCK / PART],
     pub m: [f32; BLOCK / PART],
 }
@@ -63,9 +64,24 @@ pub(in crate::kernels) fn read<S: Ints, F: Format>(s: S, blocks: &[u8], to: &mut
     }
 }
 
+/// The bytes that a [`Sink::by_64`] is given, in the order of their elements.
+#[inline(always)]
+pub(super) fn in_order<S: Ints>(s: S, w: [[S::B; 2]; 4], out: &mut [u8; BLOCK]) {
+    let mut halves = [0; 32];
+    for j in 0..4 {
+        for half in 0..2 {
+            // SAFETY: there is room for 32 bytes.
+            unsafe { s.store(halves.as_mut_ptr(), w[j][half]) };
+            let to = &mut out[64 * j + 16 * half..];
+            to[..16].copy_from_slice(&halves[..16]);
+            to[32..48].copy_from_slice(&halves[16..]);
+        }
+    }
+}
+
 impl<S: Ints> Sink<S> for Row {
     #[inline(always)]
-    fn by_256<const SIGNED: bool>(&mut self, s: S, w: [S::B; 8], by: Scales<S>) {
+    fn by_256<F: Format>(&mut self, s: S, w: [S::B; 8], by: Scales<S>) {
         let (mut scales, mut mins) = ([0; 16], [0; 16]);
         // SAFETY: there is room for 16 numbers in each, and for 256 bytes.
         unsafe {
@@ -74,7 +90,7 @@ impl<S: Ints> Sink<S> for Row {
                 s.store_w(mins.as_mut_ptr(), by);
             }
             for j in 0..8 {
-                s.store(self.w.as_mut_ptr().cast::<u8>().add(32 * j), w[j]);
+                s.store(self.w.as_mut_ptr().add(32 * j), w[j]);
             }
         }
         // Those of parts of 16 at even places, then those at odd ones; of parts of 32 twice all of them.
@@ -82,22 +98,15 @@ impl<S: Ints> Sink<S> for Row {
         self.d = std::array::from_fn(|part| number(by.d * f32::from(scales[of_part(part)])));
         self.m = match by.mins {
             Some(_) => std::array::from_fn(|part| number(-(by.e * f32::from(mins[of_part(part)])))),
+            None if F::BYTES.offset > 0 => std::array::from_fn(|part| number(-(self.d[part] * f32::from(F::BYTES.offset)))),
             None => [-0.0; 16], // which leaves the sign of a zero as it is
         };
     }
 
     #[inline(always)]
-    fn by_64<const SIGNED: bool>(&mut self, s: S, w: [[S::B; 2]; 4], d: S::F, m: Option<S::F>) {
-        let (mut halves, mut numbers) = ([0; 32], [0.0; 8]);
-        for j in 0..4 {
-            for half in 0..2 {
-                // SAFETY: there is room for 32 bytes.
-                unsafe { s.store(halves.as_mut_ptr().cast(), w[j][half]) };
-                let to = &mut self.w[64 * j + 16 * half..];
-                to[..16].copy_from_slice(&halves[..16]);
-                to[32..48].copy_from_slice(&halves[16..]);
-            }
-        }
+    fn by_64<F: Format>(&mut self, s: S, w: [[S::B; 2]; 4], d: S::F, m: Option<S::F>) {
+        in_order(s, w, &mut self.w);
+        let mut numbers = [0.0; 8];
         // SAFETY: there is room for 8 numbers.
         unsafe { s.store_f(numbers.as_mut_ptr(), d) };
         self.d = Row::by_32s(numbers);
@@ -110,12 +119,12 @@ impl<S: Ints> Sink<S> for Row {
     }
 
     #[inline(always)]
-    fn by_32(&mut self, s: S, w: [S::B; 8], d: S::F) {
+    fn by_32<F: Format>(&mut self, s: S, w: [S::B; 8], d: S::F) {
         let mut numbers = [0.0; 8];
         // SAFETY: there is room for 256 bytes and 8 numbers.
         unsafe {
             for j in 0..8 {
-                s.store(self.w.as_mut_ptr().cast::<u8>().add(32 * j), w[j]);
+                s.store(self.w.as_mut_ptr().add(32 * j), w[j]);
             }
             s.store_f(numbers.as_mut_ptr(), d);
         }

@@ -1,5 +1,5 @@
 use super::activations::split;
-use super::{BLOCK, f16_at};
+use super::{BLOCK, FEW, f16_at};
 use crate::format::{DType, Quant};
 use crate::kernels::testing::*;
 use crate::kernels::{Activations, Isa, Kernels, Layout, Matrix, Scaling, table};
@@ -106,14 +106,8 @@ fn offset(quant: Quant, block: &[u8]) -> f64 {
     }
 }
 
-/// The product for few tokens or for many.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum By {
-    Few,
-    Many,
-}
-
-const BOTH: [By; 2] = [By::Few, By::Many];
+/// More tokens than the few-token product is for.
+const MANY: usize = FEW + 2;
 
 struct Case {
     quant: Quant,
@@ -142,28 +136,19 @@ impl Case {
     }
     fn activations(&self, kernels: &Kernels) -> Vec<Activations> {
         let mut x = vec![Activations::ZERO; self.m * self.n_in.div_ceil(BLOCK)];
-        kernels.quantise(&self.x, self.n_in, self.scaling(), &mut x);
+        kernels.quantise(&self.x, self.n_in, self.scaling(), 0, &mut x);
         x
     }
     /// The outputs from `first` on that fill `y: [m, n]`.
-    fn run_part(&self, kernels: &Kernels, by: By, first: usize, y: &mut [f32]) {
+    fn run_part(&self, kernels: &Kernels, first: usize, y: &mut [f32]) {
         let n = y.len() / self.m;
+        let mut scratch = vec![f32::NAN; Kernels::scratch_len(n, self.m)];
         let mut y = ColumnsMut::whole(y, self.m, n);
-        match by {
-            By::Few => kernels.matmul_quantised(self.matrix(), first, &self.activations(kernels), &mut y),
-            By::Many => {
-                let mut x = vec![Activations::ZERO; self.m * self.n_in.div_ceil(BLOCK)];
-                for (block, x) in x.chunks_exact_mut(self.m).enumerate() {
-                    kernels.quantise_column(&self.x, self.n_in, self.scaling(), block, x);
-                }
-                let mut scratch = vec![f32::NAN; Kernels::scratch_len(n, self.m)];
-                kernels.matmul_quantised_many(self.matrix(), first, &x, &mut scratch, &mut y);
-            }
-        }
+        kernels.matmul_quantised(self.matrix(), first, &self.activations(kernels), &mut scratch, &mut y);
     }
-    fn run(&self, kernels: &Kernels, by: By) -> Vec<f32> {
+    fn run(&self, kernels: &Kernels) -> Vec<f32> {
         let mut y = vec![f32::NAN; self.m * self.n_out];
-        self.run_part(kernels, by, 0, &mut y);
+        self.run_part(kernels, 0, &mut y);
         y
     }
     fn name(&self) -> String {
@@ -174,28 +159,21 @@ impl Case {
     ///
     /// A weight is a − b, so |a| + |b| ≤ |w| + 2|b|. On its way to the output a product a·x or b·x is rounded at most once in
     /// `unpack`'s scale, twice there after, thrice in the scales here, twice where the sum of its integers becomes f32 and is
-    /// scaled, and in each sum it is part of. For few tokens these are at most nine a group of 256, and three of lanes; for many, two a
-    /// part, of which a group has at most 16. All errors together are at most n·u/(1 − n·u) of the sum of magnitudes for n roundings.
+    /// scaled, and in each sum it is part of: at most three a group of 256, or four of its eight parts and one. All errors together are at most
+    /// n·u/(1 − n·u) of the sum of magnitudes for n roundings.
     fn check(&self, name: &str, kernels: &Kernels) {
-        BOTH.iter().for_each(|by| self.check_by(name, kernels, *by));
-    }
-    fn check_by(&self, name: &str, kernels: &Kernels, by: By) {
-        let (y, x) = (self.run(kernels, by), self.activations(kernels));
+        let (y, x) = (self.run(kernels), self.activations(kernels));
         let dtype = DType::Quant(self.quant);
         let (blocks, block) = (self.blocks.data(), dtype.block_elements());
         let mut w = vec![0.0; self.n_out * self.n_in];
         table::of(Isa::Scalar).unpack(dtype, blocks, 0, &mut w);
         let groups = self.n_in.div_ceil(BLOCK);
-        let sums = match by {
-            By::Few => 9 * groups + 3,
-            By::Many => 32 * groups,
-        };
-        let n = (sums + 8) as f64 * U;
+        let n = (5 * groups + 8) as f64 * U;
         for (t, c) in (0..self.m).flat_map(|t| (0..self.n_out).map(move |c| (t, c))) {
             let (mut sum, mut magnitude) = (0.0, 0.0);
             for k in 0..self.n_in {
                 let at = c * self.n_in + k;
-                let x = &x[t * groups + k / BLOCK];
+                let x = &x[k / BLOCK * self.m + t];
                 let (i, j) = (k % BLOCK, k % BLOCK / 32);
                 let scale = match self.scaling() {
                     Scaling::Factors => f64::from(x.scale) * f64::from(x.factors[j]),
@@ -207,7 +185,7 @@ impl Case {
                 magnitude += (f64::from(w[at]).abs() + 2.0 * b) * x.abs();
             }
             let (y, bound) = (f64::from(y[t * self.n_out + c]), n / (1.0 - n) * magnitude);
-            assert!((y - sum).abs() <= bound, "{name}, {by:?}, {}: [{t}, {c}] is {y}, not {sum} ± {bound}", self.name());
+            assert!((y - sum).abs() <= bound, "{name}, {}: [{t}, {c}] is {y}, not {sum} ± {bound}", self.name());
         }
     }
 }
@@ -226,7 +204,7 @@ fn products_of_every_length() {
     for (name, kernels) in tables() {
         for quant in Quant::ALL {
             for &n_in in lengths(quant) {
-                Case::new(quant, 9, n_in, 2).check(name, kernels);
+                Case::new(quant, 9, n_in, MANY).check(name, kernels);
                 Case::new(quant, 9, n_in, 1).check(name, kernels);
             }
         }
@@ -235,17 +213,30 @@ fn products_of_every_length() {
 
 #[test]
 fn the_same_bits_on_every_instruction_set_and_for_any_number_of_tokens() {
-    for (quant, by) in Quant::ALL.into_iter().flat_map(|quant| BOTH.map(|by| (quant, by))) {
-        for (n_out, m) in [(1, 1), (7, 2), (8, 3), (17, 4), (9, 15), (4, 16), (5, 17), (3, 33), (65, 1), (130, 1)] {
-            let case = Case::new(quant, n_out, lengths(quant)[3], m);
+    for quant in Quant::ALL {
+        // Lengths whose activations are a few for the nearest caches, and one that is not.
+        for (n_out, n_in, m) in [
+            (1, 3, 1),
+            (7, 3, 2),
+            (8, 3, 3),
+            (17, 3, 4),
+            (9, 3, 15),
+            (4, 3, 16),
+            (5, 3, 17),
+            (3, 3, 33),
+            (65, 3, 1),
+            (130, 3, 1),
+            (18, 0, 300),
+        ] {
+            let case = Case::new(quant, n_out, lengths(quant)[n_in], m);
             let want: Vec<u32> = (0..m)
                 .flat_map(|t| {
                     let x = case.x[t * case.n_in..][..case.n_in].to_vec();
-                    bits(&Case::of(quant, n_out, case.n_in, 1, case.blocks.data(), x).run(table::of(Isa::Scalar), by))
+                    bits(&Case::of(quant, n_out, case.n_in, 1, case.blocks.data(), x).run(table::of(Isa::Scalar)))
                 })
                 .collect();
             for (name, kernels) in tables() {
-                assert_eq!(bits(&case.run(kernels, by)), want, "{name}, {by:?}, {}", case.name());
+                assert_eq!(bits(&case.run(kernels)), want, "{name}, {}", case.name());
             }
         }
     }
@@ -254,42 +245,65 @@ fn the_same_bits_on_every_instruction_set_and_for_any_number_of_tokens() {
 #[test]
 fn any_part_of_the_outputs() {
     for (name, kernels) in tables() {
-        for (quant, by) in Quant::ALL.into_iter().flat_map(|quant| BOTH.map(|by| (quant, by))) {
-            let case = Case::new(quant, 37, 256, 3);
-            let whole = case.run(kernels, by);
+        for (quant, m) in Quant::ALL.into_iter().flat_map(|quant| [(quant, 1), (quant, MANY)]) {
+            let case = Case::new(quant, 37, 256, m);
+            let whole = case.run(kernels);
             for (first, n) in [(0, 1), (5, 9), (36, 1), (1, 36), (20, 0)] {
-                let mut part = vec![f32::NAN; 3 * n];
-                case.run_part(kernels, by, first, &mut part);
-                for t in 0..3 {
+                let mut part = vec![f32::NAN; m * n];
+                case.run_part(kernels, first, &mut part);
+                for t in 0..m {
                     let want = &whole[t * 37 + first..][..n];
-                    assert_eq!(bits(&part[t * n..][..n]), bits(want), "{name}, {by:?}, {}: {first}, {n}", case.name());
+                    assert_eq!(bits(&part[t * n..][..n]), bits(want), "{name}, {}: {first}, {n}", case.name());
                 }
             }
         }
     }
 }
 
-/// Sums at the edge of what integers hold: in this build the scalar kernel panics on an overflow, and the others must agree with it.
+/// Sums at the edge of what integers hold, by all tables, for one token and for many: of weights and activations that are as large as they
+/// can be.
 #[test]
 fn nothing_overflows() {
     for quant in Quant::ALL {
-        let dtype = DType::Quant(quant);
-        for byte in [0x00, 0x7f, 0x80, 0xff, 0x0f, 0xf0] {
-            let mut blocks = vec![byte; dtype.bytes(2 * 512).unwrap()];
-            for block in blocks.chunks_exact_mut(dtype.block_bytes()) {
-                halves(quant).iter().for_each(|at| block[*at..at + 2].copy_from_slice(&f16::from_f32(0.5).to_le_bytes()));
-                if quant == Quant::Mxfp4 {
-                    block[0] = 127;
-                }
-            }
-            for sign in [1.0, -1.0] {
-                let case = Case::of(quant, 2, 512, 1, &blocks, vec![sign * 3.0; 512]);
+        for block in largest_blocks(quant) {
+            let blocks = block.repeat(2 * 512 / DType::Quant(quant).block_elements());
+            for (sign, m) in [(1.0, 1), (-1.0, 1), (1.0, MANY), (-1.0, MANY)] {
+                let case = Case::of(quant, 2, 512, m, &blocks, vec![sign * 3.0; m * 512]);
                 for (name, kernels) in tables() {
                     case.check(name, kernels);
                 }
             }
         }
     }
+}
+
+/// Blocks of one byte again and again, and with the integers that scale parts, and the weights, at either end.
+fn largest_blocks(quant: Quant) -> Vec<Vec<u8>> {
+    let dtype = DType::Quant(quant);
+    // Where the scales of parts are.
+    let scales = match quant {
+        Quant::Q2K => 0..16,
+        Quant::Q3K => 96..108,
+        Quant::Q4K | Quant::Q5K => 4..16,
+        Quant::Q6K => 192..208,
+        Quant::Iq4Xs => 2..8,
+        _ => 0..0,
+    };
+    let mut blocks = Vec::new();
+    for byte in [0x00, 0x7f, 0x80, 0xff, 0x0f, 0xf0] {
+        let same = [byte];
+        let scale_bytes = if scales.is_empty() { &same[..] } else { &[0x00, 0x7f, 0x80, 0xff] };
+        for scale in scale_bytes {
+            let mut block = vec![byte; dtype.block_bytes()];
+            block[scales.clone()].fill(*scale);
+            halves(quant).iter().for_each(|at| block[*at..at + 2].copy_from_slice(&f16::from_f32(0.5).to_le_bytes()));
+            if quant == Quant::Mxfp4 {
+                block[0] = 127;
+            }
+            blocks.push(block);
+        }
+    }
+    blocks
 }
 
 #[test]
@@ -300,17 +314,16 @@ fn scales_and_activations_that_are_no_numbers() {
             for byte in [0x7c, 0x7e, 0xfc, 0xff] {
                 let blocks = vec![byte; DType::Quant(quant).bytes(256).unwrap()];
                 let case = Case::of(quant, 1, 256, 1, &blocks, random.vec(256));
-                BOTH.iter().for_each(|by| drop(case.run(kernels, *by)));
+                drop(case.run(kernels));
             }
             for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-                let mut case = Case::new(quant, 3, 512, 2);
+                let mut case = Case::new(quant, 3, 512, MANY);
                 case.x[512 + 300] = bad;
-                for by in BOTH {
-                    let y = case.run(kernels, by);
-                    let (first, second) = y.split_at(3);
-                    assert!(first.iter().all(|y| y.is_finite()), "{name}, {by:?}, {quant:?}: {y:?}");
-                    assert!(second.iter().all(|y| y.is_nan()), "{name}, {by:?}, {quant:?}: {y:?}");
+                for (t, y) in case.run(kernels).chunks_exact(3).enumerate() {
+                    assert!(y.iter().all(|y| if t == 1 { y.is_nan() } else { y.is_finite() }), "{name}, {quant:?}, {t}: {y:?}");
                 }
+                case = Case::of(quant, 3, 512, 1, case.blocks.data(), case.x[512..1024].to_vec());
+                assert!(case.run(kernels).iter().all(|y| y.is_nan()), "{name}, {quant:?}");
             }
         }
     }
@@ -318,18 +331,19 @@ fn scales_and_activations_that_are_no_numbers() {
 
 #[test]
 fn no_length_gives_zero() {
-    let (mut y, x) = (vec![f32::NAN; 6], []);
+    let (mut y, x) = (vec![f32::NAN; 3 * MANY], []);
     for (_, kernels) in tables() {
         for quant in Quant::ALL {
             let w = Matrix { dtype: quant.into(), layout: Layout::OutIn, n_out: 3, n_in: 0, data: &[] };
-            kernels.matmul_quantised(w, 0, &x, &mut ColumnsMut::whole(&mut y, 2, 3));
-            assert_eq!(bits(&y), [0; 6]);
-            kernels.matmul_quantised(
-                Matrix { n_out: 0, n_in: 256, ..w },
-                0,
-                &[Activations::ZERO],
-                &mut ColumnsMut::whole(&mut [], 1, 0),
-            );
+            for (m, y) in [(MANY, &mut y[..]), (1, &mut [f32::NAN; 3])] {
+                let mut scratch = vec![f32::NAN; Kernels::scratch_len(3, m)];
+                kernels.matmul_quantised(w, 0, &x, &mut scratch, &mut ColumnsMut::whole(y, m, 3));
+                assert!(y.iter().all(|y| y.to_bits() == 0));
+            }
+            let w = Matrix { n_out: 0, n_in: 256, ..w };
+            for m in [1, MANY] {
+                kernels.matmul_quantised(w, 0, &vec![Activations::ZERO; m], &mut [], &mut ColumnsMut::whole(&mut [], m, 0));
+            }
         }
     }
 }
@@ -346,10 +360,15 @@ fn activations_are_near_and_the_same_everywhere() {
                 let mut want: Option<Vec<Activations>> = None;
                 for (name, kernels) in tables() {
                     let mut got = vec![Activations::ZERO; n.div_ceil(BLOCK)];
-                    kernels.quantise(&x, n, scaling, &mut got);
+                    kernels.quantise(&x, n, scaling, 0, &mut got);
                     let want = want.get_or_insert_with(|| got.clone());
                     for ((got, want), x) in got.iter().zip(want).zip(x.chunks(BLOCK)) {
-                        assert!(got.q == want.q && got.factors == want.factors && got.sums_16 == want.sums_16, "{name}");
+                        assert!(
+                            got.q == want.q
+                                && got.factors == want.factors
+                                && (got.sums_16, got.sums_32) == (want.sums_16, want.sums_32),
+                            "{name}"
+                        );
                         assert_eq!((bits(&got.scales), bits(&got.sums)), (bits(&want.scales), bits(&want.sums)), "{name}");
                         near(got, x, scaling);
                     }
@@ -364,10 +383,10 @@ fn near(got: &Activations, x: &[f32], scaling: Scaling) {
     for (j, part) in x.chunks(32).enumerate() {
         let (step, most) = match scaling {
             Scaling::Factors => {
-                assert!((1..=63).contains(&got.factors[j]));
-                (f64::from(got.scale) * f64::from(got.factors[j]), max(part) / 127.0 + max(x) / 8001.0)
+                assert!((1..=31).contains(&got.factors[j]));
+                (f64::from(got.scale) * f64::from(got.factors[j]), max(part) / 127.0 + max(x) / 3937.0)
             }
-            Scaling::Own => (f64::from(got.scales[split(j)]), (max(part) / 127.0).max(max(x) / 8001.0 / 4000.0)),
+            Scaling::Own => (f64::from(got.scales[split(j)]), (max(part) / 127.0).max(max(x) / 3937.0 / 4000.0)),
         };
         assert!(step <= most * (1.0 + 4.0 * U));
         for (x, q) in part.iter().zip(&got.q[32 * j..]) {
@@ -383,6 +402,7 @@ fn near(got: &Activations, x: &[f32], scaling: Scaling) {
     }
     for j in 0..8 {
         let sum: i32 = got.q[32 * j..][..32].iter().map(|q| i32::from(*q)).sum();
+        assert_eq!(i32::from(got.sums_32[j]), sum);
         assert_eq!(got.sums[split(j)], got.scales[split(j)] * sum as f32);
     }
 }
@@ -392,7 +412,7 @@ fn nothing_and_almost_nothing_are_zero() {
     for (_, kernels) in tables() {
         for tiny in [0.0, -0.0, 1e-45, 1e-31] {
             let mut got = [Activations::ZERO];
-            kernels.quantise(&[tiny; 256], 256, Scaling::Factors, &mut got);
+            kernels.quantise(&[tiny; 256], 256, Scaling::Factors, 0, &mut got);
             assert!(got[0].q == [0; 256] && got[0].sums == [0.0; 8] && got[0].scale == 0.0);
         }
     }

@@ -17,8 +17,6 @@ pub struct Needs {
     panel: usize,
     /// Blocks of 8-bit activations of a token.
     blocks: usize,
-    /// Whether the prefill path multiplies with 8-bit activations.
-    many_quantised: bool,
     /// Inputs, and bf16 terms of each, of what the prefill path packs into tiles.
     tiles: Option<(usize, usize)>,
 }
@@ -34,10 +32,7 @@ impl Needs {
                     let (n_in, most) = needs.tiles.unwrap_or_default();
                     needs.tiles = Some((n_in.max(linear.n_in), most.max(terms)));
                 }
-                None => {
-                    needs.panel = needs.panel.max(linear.panel_len());
-                    needs.many_quantised |= linear.is_quantised();
-                }
+                None => needs.panel = needs.panel.max(linear.panel_len()),
             }
         }
         needs
@@ -45,19 +40,19 @@ impl Needs {
 
     /// Makes room in `workers` for passes of up to `n_tokens` tokens on `path`.
     pub fn reserve(&self, workers: &mut [Worker], path: Path, n_tokens: usize) -> Result<()> {
-        if path == Path::Many {
-            let many = if self.many_quantised { Kernels::scratch_len(FEW_CHUNK, n_tokens) } else { 0 };
-            let tiles = if self.tiles.is_some() { Kernels::tile_scratch(n_tokens, MANY_CHUNK) } else { 0 };
-            for worker in &mut *workers {
-                grow(&mut worker.panel, self.panel.max(many), "weight panel")?;
-                lengthen(&mut worker.tiles, tiles, Tile::ZERO, "tiles of weights and sums")?;
-            }
+        let many = path == Path::Many;
+        // 8-bit activations on both paths: the head's are always few-token products.
+        let sums = if self.blocks > 0 { Kernels::scratch_len(FEW_CHUNK, n_tokens) } else { 0 };
+        let panel = if many { self.panel } else { 0 };
+        let tiles = if many && self.tiles.is_some() { Kernels::tile_scratch(n_tokens, MANY_CHUNK) } else { 0 };
+        for worker in &mut *workers {
+            grow(&mut worker.panel, panel.max(sums), "weight panel")?;
+            lengthen(&mut worker.tiles, tiles, Tile::ZERO, "tiles of weights and sums")?;
         }
         let Some(first) = workers.first_mut() else { return Ok(()) };
-        if let (Path::Many, Some((n_in, terms))) = (path, self.tiles) {
+        if let (true, Some((n_in, terms))) = (many, self.tiles) {
             lengthen(&mut first.packed, Packed::len(n_tokens, n_in, terms), Tile::ZERO, "activations in tiles")?;
         }
-        // On both paths: the head's are always few-token products.
         lengthen(&mut first.quantised, n_tokens * self.blocks, Activations::ZERO, "activations in 8 bits")
     }
 }
@@ -66,7 +61,7 @@ impl Needs {
 pub struct Input<'a> {
     /// `[n_tokens, n_in]`
     pub x: &'a [f32],
-    /// In 8 bits, as the products of the path take them; the first `blocks` of the first worker's scratch, taken out of it.
+    /// In 8 bits, `[n_in.div_ceil(256), n_tokens]`; the first `blocks` of the first worker's scratch, taken out of it.
     quantised: Vec<Activations>,
     blocks: usize,
     /// As bf16 tiles in `terms` terms; the first `tiles` of the first worker's scratch, taken out of it.
@@ -86,7 +81,7 @@ impl<'a> Input<'a> {
         let mut input = Self { x, quantised: Vec::new(), blocks, packed: Vec::new(), tiles, terms };
         if blocks > 0 {
             input.quantised = std::mem::take(&mut ctx.workers[0].quantised);
-            quantise(ctx, parts, x, n_in, &mut input.quantised[..blocks]);
+            quantise(ctx, parts, x, n_tokens, n_in, &mut input.quantised[..blocks]);
         }
         if tiles > 0 {
             input.packed = std::mem::take(&mut ctx.workers[0].packed);
@@ -119,25 +114,16 @@ impl<'a> Input<'a> {
     }
 }
 
-/// The rows of `x: [n_tokens, n_in]` in 8 bits, as the path's products with the quantised ones of `parts` take them.
-fn quantise(ctx: &mut Ctx<'_>, parts: &[Linear], x: &[f32], n_in: usize, out: &mut [Activations]) {
+/// `x: [n_tokens, n_in]` in 8 bits, for the quantised ones of `parts`.
+fn quantise(ctx: &mut Ctx<'_>, parts: &[Linear], x: &[f32], n_tokens: usize, n_in: usize, out: &mut [Activations]) {
     let kernels = ctx.kernels;
     let scaling = Scaling::for_types(parts.iter().filter(|part| part.is_quantised()).map(|part| part.weight.dtype));
-    let row_len = n_in.div_ceil(Activations::BLOCK);
-    let n_tokens = out.len() / row_len;
-    if ctx.path == Path::Many {
-        ctx.pool.for_each_rows(ctx.workers, out, n_tokens, 1, |_, first, columns| {
-            for (i, column) in columns.chunks_exact_mut(n_tokens).enumerate() {
-                kernels.quantise_column(x, n_in, scaling, first + i, column);
-            }
-        });
-    } else if x.len() < ALONE {
-        kernels.quantise(x, n_in, scaling, out);
-    } else {
-        ctx.pool.for_each_rows(ctx.workers, out, row_len, 4, |_, first, rows| {
-            kernels.quantise(&x[first * n_in..][..rows.len() / row_len * n_in], n_in, scaling, rows);
-        });
+    if x.len() < ALONE {
+        return kernels.quantise(x, n_in, scaling, 0, out);
     }
+    ctx.pool.for_each_rows(ctx.workers, out, n_tokens, 1, |_, first, columns| {
+        kernels.quantise(x, n_in, scaling, first, columns);
+    });
 }
 
 /// The rows of `x: [n_tokens, n_in]` as bf16 tiles.

@@ -128,21 +128,41 @@ macro_rules! ints {
                     _mm256_shuffle_epi8(a, _mm256_set1_epi16(lane | (lane + 1) << 8))
                 }
                 fn zero() -> __m256i { _mm256_setzero_si256() }
+                fn add_i(a: __m256i, b: __m256i) -> __m256i { _mm256_add_epi32(a, b) }
+                fn sub_i(a: __m256i, b: __m256i) -> __m256i { _mm256_sub_epi32(a, b) }
+                fn mul_i(a: __m256i, by: i32) -> __m256i { _mm256_mullo_epi32(a, _mm256_set1_epi32(by)) }
+                fn halves_of_256(a: __m256i) -> [__m256i; 2] {
+                    let zero = _mm256_setzero_si256();
+                    [_mm256_blend_epi32::<0b1100_1100>(a, zero), _mm256_blend_epi32::<0b0011_0011>(a, zero)]
+                }
+                fn sums_of_halves(a: [__m256i; 4]) -> __m256i {
+                    let [a, b, c, d] = a;
+                    _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d))
+                }
+                fn sums_of_vectors(a: [__m256i; 8]) -> __m256i {
+                    let [a, b, c, d, e, f, g, h] = a;
+                    let even = _mm256_hadd_epi32(_mm256_hadd_epi32(a, c), _mm256_hadd_epi32(e, g));
+                    let odd = _mm256_hadd_epi32(_mm256_hadd_epi32(b, d), _mm256_hadd_epi32(f, h));
+                    let (first, last) =
+                        (_mm256_permute2x128_si256::<0x20>(even, odd), _mm256_permute2x128_si256::<0x31>(even, odd));
+                    _mm256_add_epi32(first, last)
+                }
+                fn rows_i(rows: [__m256i; 4]) -> __m256i {
+                    let [a, b, c, d] = rows;
+                    let four = _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d));
+                    _mm256_castsi128_si256(_mm_add_epi32(_mm256_castsi256_si128(four), _mm256_extracti128_si256::<1>(four)))
+                }
                 fn to_f32(a: __m256i) -> __m256 { _mm256_cvtepi32_ps(a) }
                 fn splat_f(x: f32) -> __m256 { _mm256_set1_ps(x) }
                 fn add(a: __m256, b: __m256) -> __m256 { _mm256_add_ps(a, b) }
                 fn sub(a: __m256, b: __m256) -> __m256 { _mm256_sub_ps(a, b) }
                 fn mul(a: __m256, b: __m256) -> __m256 { _mm256_mul_ps(a, b) }
-                fn spread_f<const J: usize>(a: __m256) -> __m256 {
-                    _mm256_permutevar8x32_ps(a, _mm256_set1_epi32((J / 2 + J % 2 * 4) as i32))
-                }
-                fn spread_halves<const J: usize>(a: __m256) -> __m256 {
-                    _mm256_permutevar_ps(a, _mm256_set1_epi32(J as i32))
-                }
-                fn sum(a: __m256) -> f32 {
-                    let a = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
-                    let a = _mm_add_ps(a, _mm_movehl_ps(a, a));
-                    _mm_cvtss_f32(_mm_add_ss(a, _mm_movehdup_ps(a)))
+                fn set_four(a: [f32; 4]) -> __m256 { _mm256_castps128_ps256(_mm_setr_ps(a[0], a[1], a[2], a[3])) }
+                fn rows_f(rows: [__m256; 4]) -> __m256 {
+                    let [a, b, c, d] = rows;
+                    // Lanes two and two, then four and four, of each half.
+                    let four = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
+                    _mm256_castps128_ps256(_mm_add_ps(_mm256_castps256_ps128(four), _mm256_extractf128_ps::<1>(four)))
                 }
             }
 

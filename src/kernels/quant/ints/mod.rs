@@ -91,9 +91,22 @@ pub(in crate::kernels) trait Ints: Copy {
     fn mul_w(self, a: Self::W, b: Self::W) -> Self::W;
     /// Lane J of each half, in all lanes of that half.
     fn spread<const J: usize>(self, a: Self::W) -> Self::W;
-    /// `sum[i] + a[2i]·b[2i] + a[2i+1]·b[2i+1]`.
+    /// `sum[i] + a[2i]·b[2i] + a[2i+1]·b[2i+1]`, modulo 2^32.
     fn add_products(self, sum: Self::I, a: Self::W, b: Self::W) -> Self::I;
     fn zero(self) -> Self::I;
+    /// Modulo 2^32, as all sums of lanes.
+    fn add_i(self, a: Self::I, b: Self::I) -> Self::I;
+    fn sub_i(self, a: Self::I, b: Self::I) -> Self::I;
+    fn mul_i(self, a: Self::I, by: i32) -> Self::I;
+    /// Lanes 0, 1, 4, 5 of `a`, and lanes 2, 3, 6, 7, zeros in the place of the others: those of [`Ints::add_products`] with what belongs to 16
+    /// parts, even ones first, that are of the first half of them and of the second.
+    fn halves_of_256(self, a: Self::I) -> [Self::I; 2];
+    /// The sums of the first halves of four vectors, then those of the last halves.
+    fn sums_of_halves(self, a: [Self::I; 4]) -> Self::I;
+    /// The sums of eight vectors, those at even places first.
+    fn sums_of_vectors(self, a: [Self::I; 8]) -> Self::I;
+    /// In lane r the sum of vector r; nothing in particular in the last four lanes.
+    fn rows_i(self, rows: [Self::I; 4]) -> Self::I;
     /// Rounded to nearest even.
     fn to_f32(self, a: Self::I) -> Self::F;
 
@@ -115,12 +128,10 @@ pub(in crate::kernels) trait Ints: Copy {
     fn add(self, a: Self::F, b: Self::F) -> Self::F;
     fn sub(self, a: Self::F, b: Self::F) -> Self::F;
     fn mul(self, a: Self::F, b: Self::F) -> Self::F;
-    /// Number J, in the order of [`Ints::load_halves`], in all lanes.
-    fn spread_f<const J: usize>(self, a: Self::F) -> Self::F;
-    /// Lane J of each half, in all lanes of that half.
-    fn spread_halves<const J: usize>(self, a: Self::F) -> Self::F;
-    /// Lanes i and i + 4 are added, then i and i + 2, then i and i + 1.
-    fn sum(self, a: Self::F) -> f32;
+    /// The four in the first lanes.
+    fn set_four(self, a: [f32; 4]) -> Self::F;
+    /// In lane r, ((a + b) + (c + d)) + ((e + f) + (g + h)) for a to h in vector r; nothing in particular in the last four lanes.
+    fn rows_f(self, rows: [Self::F; 4]) -> Self::F;
 
     /// Asks for the cache line at `p`, which may be any address.
     fn prefetch(self, p: *const u8);

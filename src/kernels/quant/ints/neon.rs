@@ -82,16 +82,18 @@ fn four_rows(a: uint8x16_t, b: uint8x16_t, c: uint8x16_t, d: uint8x16_t) -> [uin
     ]
 }
 
-/// Lane J of four in all.
+/// The sums of the lanes of each.
 #[inline]
 #[target_feature(enable = "neon")]
-fn lane<const J: usize>(a: float32x4_t) -> float32x4_t {
-    match J {
-        0 => vdupq_laneq_f32::<0>(a),
-        1 => vdupq_laneq_f32::<1>(a),
-        2 => vdupq_laneq_f32::<2>(a),
-        _ => vdupq_laneq_f32::<3>(a),
-    }
+fn four_i(a: int32x4_t, b: int32x4_t, c: int32x4_t, d: int32x4_t) -> int32x4_t {
+    vpaddq_s32(vpaddq_s32(a, b), vpaddq_s32(c, d))
+}
+
+/// The same: lanes two and two, then four.
+#[inline]
+#[target_feature(enable = "neon")]
+fn four_f(a: float32x4_t, b: float32x4_t, c: float32x4_t, d: float32x4_t) -> float32x4_t {
+    vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d))
 }
 
 impl Ints for Neon {
@@ -164,26 +166,41 @@ impl Ints for Neon {
             halves!(int32x4x2_t, sum, products => vaddq_s32(sum, products))
         }
         fn zero() -> I { int32x4x2_t(vdupq_n_s32(0), vdupq_n_s32(0)) }
+        fn add_i(a: I, b: I) -> I { halves!(int32x4x2_t, a, b => vaddq_s32(a, b)) }
+        fn sub_i(a: I, b: I) -> I { halves!(int32x4x2_t, a, b => vsubq_s32(a, b)) }
+        fn mul_i(a: I, by: i32) -> I { halves!(int32x4x2_t, a => vmulq_n_s32(a, by)) }
+        fn halves_of_256(a: I) -> [I; 2] {
+            let (low, high) = (vcombine_s32(vget_low_s32(a.0), vdup_n_s32(0)), vcombine_s32(vget_low_s32(a.1), vdup_n_s32(0)));
+            let first = int32x4x2_t(low, high);
+            [first, int32x4x2_t(vsubq_s32(a.0, low), vsubq_s32(a.1, high))]
+        }
+        fn sums_of_halves(a: [I; 4]) -> I {
+            let [a, b, c, d] = a;
+            int32x4x2_t(four_i(a.0, b.0, c.0, d.0), four_i(a.1, b.1, c.1, d.1))
+        }
+        fn sums_of_vectors(a: [I; 8]) -> I {
+            let [a, b, c, d, e, f, g, h] = each!(8, J => vaddq_s32(a[J].0, a[J].1));
+            int32x4x2_t(four_i(a, c, e, g), four_i(b, d, f, h))
+        }
+        fn rows_i(rows: [I; 4]) -> I {
+            let [a, b, c, d] = rows;
+            let sums = vaddq_s32(four_i(a.0, b.0, c.0, d.0), four_i(a.1, b.1, c.1, d.1));
+            int32x4x2_t(sums, sums)
+        }
         fn to_f32(a: I) -> F { halves!(float32x4x2_t, a => vcvtq_f32_s32(a)) }
         fn splat_f(x: f32) -> F { float32x4x2_t(vdupq_n_f32(x), vdupq_n_f32(x)) }
         fn add(a: F, b: F) -> F { halves!(float32x4x2_t, a, b => vaddq_f32(a, b)) }
         fn sub(a: F, b: F) -> F { halves!(float32x4x2_t, a, b => vsubq_f32(a, b)) }
         fn mul(a: F, b: F) -> F { halves!(float32x4x2_t, a, b => vmulq_f32(a, b)) }
-        fn spread_f<const J: usize>(a: F) -> F {
-            let half = if J % 2 == 0 { a.0 } else { a.1 };
-            let all = match J / 2 {
-                0 => lane::<0>(half),
-                1 => lane::<1>(half),
-                2 => lane::<2>(half),
-                _ => lane::<3>(half),
-            };
-            float32x4x2_t(all, all)
+        fn set_four(a: [f32; 4]) -> F {
+            let four = vld1q_f32(a.as_ptr());
+            float32x4x2_t(four, four)
         }
-        fn spread_halves<const J: usize>(a: F) -> F { halves!(float32x4x2_t, a => lane::<J>(a)) }
-        fn sum(a: F) -> f32 {
-            let four = vaddq_f32(a.0, a.1);
-            let two = vadd_f32(vget_low_f32(four), vget_high_f32(four));
-            vget_lane_f32::<0>(two) + vget_lane_f32::<1>(two)
+        fn rows_f(rows: [F; 4]) -> F {
+            let [a, b, c, d] = rows;
+            let (first, last) = (four_f(a.0, b.0, c.0, d.0), four_f(a.1, b.1, c.1, d.1));
+            let sums = vaddq_f32(first, last);
+            float32x4x2_t(sums, sums)
         }
     }
 

@@ -26,6 +26,11 @@ fn two_and_two(a: W) -> I {
     std::array::from_fn(|i| i32::from(a[2 * i]) + i32::from(a[2 * i + 1]))
 }
 
+#[inline(always)]
+fn total(a: &[i32]) -> i32 {
+    a.iter().fold(0, |sum, a| sum.wrapping_add(*a))
+}
+
 impl Ints for Plain {
     type B = B;
     type W = W;
@@ -170,11 +175,40 @@ impl Ints for Plain {
     #[inline(always)]
     fn add_products(self, sum: I, a: W, b: W) -> I {
         let product = |i| i32::from(a[i]) * i32::from(b[i]);
-        std::array::from_fn(|i| sum[i] + product(2 * i) + product(2 * i + 1))
+        std::array::from_fn(|i| sum[i].wrapping_add(product(2 * i)).wrapping_add(product(2 * i + 1)))
     }
     #[inline(always)]
     fn zero(self) -> I {
         [0; 8]
+    }
+    #[inline(always)]
+    fn add_i(self, a: I, b: I) -> I {
+        zip(a, b, i32::wrapping_add)
+    }
+    #[inline(always)]
+    fn sub_i(self, a: I, b: I) -> I {
+        zip(a, b, i32::wrapping_sub)
+    }
+    #[inline(always)]
+    fn mul_i(self, a: I, by: i32) -> I {
+        a.map(|a| a.wrapping_mul(by))
+    }
+    #[inline(always)]
+    fn halves_of_256(self, a: I) -> [I; 2] {
+        let half = |h| std::array::from_fn(|i| if i / 2 % 2 == h { a[i] } else { 0 });
+        [half(0), half(1)]
+    }
+    #[inline(always)]
+    fn sums_of_halves(self, a: [I; 4]) -> I {
+        std::array::from_fn(|i| total(&a[i % 4][i / 4 * 4..][..4]))
+    }
+    #[inline(always)]
+    fn sums_of_vectors(self, a: [I; 8]) -> I {
+        std::array::from_fn(|i| total(&a[i % 4 * 2 + i / 4]))
+    }
+    #[inline(always)]
+    fn rows_i(self, rows: [I; 4]) -> I {
+        std::array::from_fn(|i| total(&rows[i % 4]))
     }
     #[inline(always)]
     fn to_f32(self, a: I) -> F {
@@ -217,17 +251,15 @@ impl Ints for Plain {
         zip(a, b, |a, b| a * b)
     }
     #[inline(always)]
-    fn spread_f<const J: usize>(self, a: F) -> F {
-        [a[J / 2 + J % 2 * 4]; 8]
+    fn set_four(self, a: [f32; 4]) -> F {
+        std::array::from_fn(|i| a[i % 4])
     }
     #[inline(always)]
-    fn spread_halves<const J: usize>(self, a: F) -> F {
-        std::array::from_fn(|i| a[i / 4 * 4 + J])
-    }
-    #[inline(always)]
-    fn sum(self, a: F) -> f32 {
-        let [a, b, c, d, e, f, g, h] = a;
-        ((a + e) + (c + g)) + ((b + f) + (d + h))
+    fn rows_f(self, rows: [F; 4]) -> F {
+        std::array::from_fn(|i| {
+            let [a, b, c, d, e, f, g, h] = rows[i % 4];
+            ((a + b) + (c + d)) + ((e + f) + (g + h))
+        })
     }
     #[inline(always)]
     fn prefetch(self, _: *const u8) {}
