@@ -25,17 +25,17 @@
 //! In one of them the even and the odd inputs are summed apart, each from zero by FMA, then both together, and that is added to the
 //! output. So its bits depend on its own weights and its own row alone: not on other tokens, nor on how the work is cut.
 
-#![cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // there is no unit yet for the body of it
+#![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, unused_imports))] // there is no unit yet for the body of it
 
 #[cfg(target_arch = "x86_64")]
 pub(super) mod amx;
-#[cfg(test)]
+#[cfg(all(test, target_arch = "x86_64"))]
 pub(super) mod emulated;
 mod pack;
 #[cfg(target_arch = "x86_64")]
 pub(super) mod permission;
 pub(super) mod product;
-#[cfg(test)]
+#[cfg(all(test, target_arch = "x86_64"))]
 mod tests;
 
 use super::quant::{Quants, row};

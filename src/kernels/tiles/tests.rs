@@ -314,7 +314,6 @@ fn which_weights() {
 }
 
 /// Weights of outputs and steps, converted with the vectors and by the unit of a table of this name.
-#[cfg(target_arch = "x86_64")]
 struct Packing {
     name: &'static str,
     kernels: &'static Kernels,
@@ -322,10 +321,8 @@ struct Packing {
 }
 
 /// Outputs from one on and how many, and steps.
-#[cfg(target_arch = "x86_64")]
 type Pack = unsafe fn(&Product<'_>, (usize, usize), Range<usize>, &mut [Tile]);
 
-#[cfg(target_arch = "x86_64")]
 impl Packing {
     fn check(&self, case: &Case, (first, n): (usize, usize), steps: Range<usize>) {
         let Case { n_out, n_in, .. } = *case;
@@ -349,7 +346,6 @@ impl Packing {
     }
 }
 
-#[cfg(target_arch = "x86_64")]
 fn packings() -> Vec<Packing> {
     use super::pack::pack_weights;
     use super::{Unit, amx::Amx, emulated::Emulated};
@@ -380,7 +376,6 @@ fn packings() -> Vec<Packing> {
 }
 
 /// Quantised weights in tiles are what they are in f32, rounded; whatever the bytes are, so with scales of every kind.
-#[cfg(target_arch = "x86_64")]
 #[test]
 fn quantised_weights_are_rounded_once() {
     let mut random = Random(3);
