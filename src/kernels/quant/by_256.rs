@@ -17,7 +17,7 @@
 use super::by_32::IQ4;
 use super::ints::Ints;
 use super::product::Scales;
-use super::{Bytes, Format, Sink, f16_at};
+use super::{Bytes, Format, Sink, SuperBlock, f16_at};
 use crate::format::Quant;
 
 /// The 8 scales and 8 mins of Q4_K and Q5_K in their 12 bytes: the first four have their 6 bits in bytes 0..4 and 4..8, the
@@ -38,7 +38,7 @@ fn q3_scales(bytes: &[u8]) -> [u8; 16] {
 
 /// The scales and mins of [`scales_and_mins`], a byte each.
 #[inline(always)]
-fn packed_scales_and_mins([a, b, c]: [u32; 3]) -> (u64, u64) {
+pub(super) fn packed_scales_and_mins([a, b, c]: [u32; 3]) -> (u64, u64) {
     const SIX: u32 = 0x3f3f_3f3f;
     const FOUR: u32 = 0x0f0f_0f0f;
     const TWO: u32 = 0x3030_3030;
@@ -82,49 +82,34 @@ unsafe fn load_u64(p: *const u8) -> u64 {
 /// # Safety
 /// 4 bytes lie at `p`.
 #[inline(always)]
-unsafe fn load_u32(p: *const u8) -> u32 {
+pub(super) unsafe fn load_u32(p: *const u8) -> u32 {
     // SAFETY: the caller's word.
     u32::from_le(unsafe { p.cast::<u32>().read_unaligned() })
 }
 
-/// 256 elements of 4 bits: of each 32 bytes the lower ones, then the upper.
+/// Quarter `c` of 256 elements of 4 bits: of each 32 bytes the lower ones, then the upper.
 ///
 /// # Safety
 /// 128 bytes lie at `p`.
 #[inline(always)]
-unsafe fn nibbles<S: Ints>(s: S, p: *const u8) -> [S::B; 8] {
+unsafe fn nibbles<S: Ints>(s: S, p: *const u8, c: usize) -> [S::B; 2] {
     // SAFETY: the caller's word.
-    let [a, b, c, d] = unsafe { each!(4, J => s.load(p.add(32 * J))) };
-    [
-        s.right::<0>(a, 15),
-        s.right::<4>(a, 15),
-        s.right::<0>(b, 15),
-        s.right::<4>(b, 15),
-        s.right::<0>(c, 15),
-        s.right::<4>(c, 15),
-        s.right::<0>(d, 15),
-        s.right::<4>(d, 15),
-    ]
+    let bytes = unsafe { s.load(p.add(32 * c)) };
+    [s.right::<0>(bytes, 15), s.right::<4>(bytes, 15)]
 }
 
-/// 256 elements of 2 bits: of each 32 bytes the lowest ones, and so on up.
+/// Quarter `c` of 256 elements of 2 bits: of each 32 bytes the lowest ones, and so on up.
 ///
 /// # Safety
 /// 64 bytes lie at `p`.
 #[inline(always)]
-unsafe fn two_bits<S: Ints>(s: S, p: *const u8) -> [S::B; 8] {
+unsafe fn two_bits<S: Ints>(s: S, p: *const u8, c: usize) -> [S::B; 2] {
     // SAFETY: the caller's word.
-    let (a, b) = unsafe { (s.load(p), s.load(p.add(32))) };
-    [
-        s.right::<0>(a, 3),
-        s.right::<2>(a, 3),
-        s.right::<4>(a, 3),
-        s.right::<6>(a, 3),
-        s.right::<0>(b, 3),
-        s.right::<2>(b, 3),
-        s.right::<4>(b, 3),
-        s.right::<6>(b, 3),
-    ]
+    let bytes = unsafe { s.load(p.add(c / 2 * 32)) };
+    match c % 2 {
+        0 => [s.right::<0>(bytes, 3), s.right::<2>(bytes, 3)],
+        _ => [s.right::<4>(bytes, 3), s.right::<6>(bytes, 3)],
+    }
 }
 
 /// The scales of a block of Q4_K or Q5_K.
@@ -134,11 +119,10 @@ unsafe fn two_bits<S: Ints>(s: S, p: *const u8) -> [S::B; 8] {
 #[inline(always)]
 unsafe fn eight_scales<S: Ints>(s: S, p: *const u8) -> Scales<S> {
     // SAFETY: the caller's word.
-    let (d, e) = unsafe { (s.load_half(p), s.load_half(p.add(2))) };
-    // SAFETY: the caller's word.
-    let packed = unsafe { [load_u32(p.add(4)), load_u32(p.add(8)), load_u32(p.add(12))] };
-    let (scales, mins) = packed_scales_and_mins(packed);
-    Scales { d, scales: s.widen_twice(scales), e, mins: Some(s.widen_twice(mins)) }
+    unsafe {
+        let [scales, mins] = s.load_six_bits(p);
+        Scales { d: s.load_half(p), scales, e: s.load_half(p.add(2)), mins: Some(mins) }
+    }
 }
 
 pub(in crate::kernels) struct Q2K;
@@ -159,17 +143,28 @@ impl Format for Q2K {
         }
     }
     #[inline(always)]
+    unsafe fn quarter<S: Ints>(s: S, p: *const u8, c: usize) -> [S::B; 2] {
+        // SAFETY: the caller's word.
+        unsafe { two_bits(s, p.add(16), c) }
+    }
+    #[inline(always)]
     unsafe fn read<S: Ints>(s: S, p: *const u8, to: &mut impl Sink<S>) {
         // SAFETY: the caller's word.
+        unsafe { to.by_256::<Self>(s, p) }
+    }
+}
+impl SuperBlock for Q2K {
+    #[inline(always)]
+    unsafe fn scales<S: Ints>(s: S, p: *const u8) -> Scales<S> {
+        // SAFETY: the caller's word.
         unsafe {
-            let (a, b, w) = (load_u64(p), load_u64(p.add(8)), two_bits(s, p.add(16)));
-            let scales = Scales {
+            let (a, b) = (load_u64(p), load_u64(p.add(8)));
+            Scales {
                 d: s.load_half(p.add(80)),
                 scales: s.widen_split([a & LOW_NIBBLES, b & LOW_NIBBLES]),
                 e: s.load_half(p.add(82)),
                 mins: Some(s.widen_split([a >> 4 & LOW_NIBBLES, b >> 4 & LOW_NIBBLES])),
-            };
-            to.by_256::<Self>(s, w, scales)
+            }
         }
     }
 }
@@ -191,25 +186,33 @@ impl Format for Q3K {
         }
     }
     #[inline(always)]
-    unsafe fn read<S: Ints>(s: S, p: *const u8, to: &mut impl Sink<S>) {
+    unsafe fn quarter<S: Ints>(s: S, p: *const u8, c: usize) -> [S::B; 2] {
         // SAFETY: the caller's word.
         unsafe {
-            let (high, low) = (s.load(p), two_bits(s, p.add(32)));
-            let high = [
-                s.left::<2>(high, 4),
-                s.left::<1>(high, 4),
-                s.right::<0>(high, 4),
-                s.right::<1>(high, 4),
-                s.right::<2>(high, 4),
-                s.right::<3>(high, 4),
-                s.right::<4>(high, 4),
-                s.right::<5>(high, 4),
-            ];
-            let w = each!(8, J => s.or(low[J], high[J]));
+            let (high, low) = (s.load(p), two_bits(s, p.add(32), c));
+            let high = match c {
+                0 => [s.left::<2>(high, 4), s.left::<1>(high, 4)],
+                1 => [s.right::<0>(high, 4), s.right::<1>(high, 4)],
+                2 => [s.right::<2>(high, 4), s.right::<3>(high, 4)],
+                _ => [s.right::<4>(high, 4), s.right::<5>(high, 4)],
+            };
+            [s.or(low[0], high[0]), s.or(low[1], high[1])]
+        }
+    }
+    #[inline(always)]
+    unsafe fn read<S: Ints>(s: S, p: *const u8, to: &mut impl Sink<S>) {
+        // SAFETY: the caller's word.
+        unsafe { to.by_256::<Self>(s, p) }
+    }
+}
+impl SuperBlock for Q3K {
+    #[inline(always)]
+    unsafe fn scales<S: Ints>(s: S, p: *const u8) -> Scales<S> {
+        // SAFETY: the caller's word.
+        unsafe {
             let scales = packed_q3_scales([load_u32(p.add(96)), load_u32(p.add(100)), load_u32(p.add(104))]);
             let scales = s.sub_w(s.widen_split(scales), s.splat_w(32));
-            let d = s.load_half(p.add(108));
-            to.by_256::<Self>(s, w, Scales { d, scales, e: 0.0, mins: None })
+            Scales { d: s.load_half(p.add(108)), scales, e: 0.0, mins: None }
         }
     }
 }
@@ -229,12 +232,21 @@ impl Format for Q4K {
         }
     }
     #[inline(always)]
+    unsafe fn quarter<S: Ints>(s: S, p: *const u8, c: usize) -> [S::B; 2] {
+        // SAFETY: the caller's word.
+        unsafe { nibbles(s, p.add(16), c) }
+    }
+    #[inline(always)]
     unsafe fn read<S: Ints>(s: S, p: *const u8, to: &mut impl Sink<S>) {
         // SAFETY: the caller's word.
-        unsafe {
-            let w = nibbles(s, p.add(16));
-            to.by_256::<Self>(s, w, eight_scales(s, p))
-        }
+        unsafe { to.by_256::<Self>(s, p) }
+    }
+}
+impl SuperBlock for Q4K {
+    #[inline(always)]
+    unsafe fn scales<S: Ints>(s: S, p: *const u8) -> Scales<S> {
+        // SAFETY: the caller's word.
+        unsafe { eight_scales(s, p) }
     }
 }
 
@@ -254,23 +266,30 @@ impl Format for Q5K {
         }
     }
     #[inline(always)]
-    unsafe fn read<S: Ints>(s: S, p: *const u8, to: &mut impl Sink<S>) {
+    unsafe fn quarter<S: Ints>(s: S, p: *const u8, c: usize) -> [S::B; 2] {
         // SAFETY: the caller's word.
         unsafe {
-            let (high, low) = (s.load(p.add(16)), nibbles(s, p.add(48)));
-            let high = [
-                s.left::<4>(high, 16),
-                s.left::<3>(high, 16),
-                s.left::<2>(high, 16),
-                s.left::<1>(high, 16),
-                s.right::<0>(high, 16),
-                s.right::<1>(high, 16),
-                s.right::<2>(high, 16),
-                s.right::<3>(high, 16),
-            ];
-            let w = each!(8, J => s.or(low[J], high[J]));
-            to.by_256::<Self>(s, w, eight_scales(s, p))
+            let (high, low) = (s.load(p.add(16)), nibbles(s, p.add(48), c));
+            let high = match c {
+                0 => [s.left::<4>(high, 16), s.left::<3>(high, 16)],
+                1 => [s.left::<2>(high, 16), s.left::<1>(high, 16)],
+                2 => [s.right::<0>(high, 16), s.right::<1>(high, 16)],
+                _ => [s.right::<2>(high, 16), s.right::<3>(high, 16)],
+            };
+            [s.or(low[0], high[0]), s.or(low[1], high[1])]
         }
+    }
+    #[inline(always)]
+    unsafe fn read<S: Ints>(s: S, p: *const u8, to: &mut impl Sink<S>) {
+        // SAFETY: the caller's word.
+        unsafe { to.by_256::<Self>(s, p) }
+    }
+}
+impl SuperBlock for Q5K {
+    #[inline(always)]
+    unsafe fn scales<S: Ints>(s: S, p: *const u8) -> Scales<S> {
+        // SAFETY: the caller's word.
+        unsafe { eight_scales(s, p) }
     }
 }
 
@@ -292,23 +311,30 @@ impl Format for Q6K {
         }
     }
     #[inline(always)]
-    unsafe fn read<S: Ints>(s: S, p: *const u8, to: &mut impl Sink<S>) {
+    unsafe fn quarter<S: Ints>(s: S, p: *const u8, c: usize) -> [S::B; 2] {
         // SAFETY: the caller's word.
         unsafe {
-            let [a, b, c, d] = each!(4, J => s.load(p.add(32 * J)));
-            let (e, f) = (s.load(p.add(128)), s.load(p.add(160)));
-            let w = [
-                s.or(s.right::<0>(a, 15), s.left::<4>(e, 48)),
-                s.or(s.right::<0>(b, 15), s.left::<2>(e, 48)),
-                s.or(s.right::<4>(a, 15), s.right::<0>(e, 48)),
-                s.or(s.right::<4>(b, 15), s.right::<2>(e, 48)),
-                s.or(s.right::<0>(c, 15), s.left::<4>(f, 48)),
-                s.or(s.right::<0>(d, 15), s.left::<2>(f, 48)),
-                s.or(s.right::<4>(c, 15), s.right::<0>(f, 48)),
-                s.or(s.right::<4>(d, 15), s.right::<2>(f, 48)),
-            ];
-            let (scales, d) = (s.widen_split([load_u64(p.add(192)), load_u64(p.add(200))]), s.load_half(p.add(208)));
-            to.by_256::<Self>(s, w, Scales { d, scales, e: 0.0, mins: None })
+            let low = p.add(c / 2 * 64);
+            let (a, b, high) = (s.load(low), s.load(low.add(32)), s.load(p.add(128 + c / 2 * 32)));
+            match c % 2 {
+                0 => [s.or(s.right::<0>(a, 15), s.left::<4>(high, 48)), s.or(s.right::<0>(b, 15), s.left::<2>(high, 48))],
+                _ => [s.or(s.right::<4>(a, 15), s.right::<0>(high, 48)), s.or(s.right::<4>(b, 15), s.right::<2>(high, 48))],
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn read<S: Ints>(s: S, p: *const u8, to: &mut impl Sink<S>) {
+        // SAFETY: the caller's word.
+        unsafe { to.by_256::<Self>(s, p) }
+    }
+}
+impl SuperBlock for Q6K {
+    #[inline(always)]
+    unsafe fn scales<S: Ints>(s: S, p: *const u8) -> Scales<S> {
+        // SAFETY: the caller's word.
+        unsafe {
+            let scales = s.widen_split([load_u64(p.add(192)), load_u64(p.add(200))]);
+            Scales { d: s.load_half(p.add(208)), scales, e: 0.0, mins: None }
         }
     }
 }
@@ -331,13 +357,27 @@ impl Format for Iq4Xs {
         }
     }
     #[inline(always)]
-    unsafe fn read<S: Ints>(s: S, p: *const u8, to: &mut impl Sink<S>) {
+    unsafe fn quarter<S: Ints>(s: S, p: *const u8, c: usize) -> [S::B; 2] {
         // SAFETY: the caller's word.
         unsafe {
-            let w = each!(8, J => s.lookup(&IQ4, s.load_nibbles(p.add(8 + 16 * J))));
+            let w = |at: usize| s.lookup(&IQ4, s.load_nibbles(p.add(8 + 16 * at)));
+            [w(2 * c), w(2 * c + 1)]
+        }
+    }
+    #[inline(always)]
+    unsafe fn read<S: Ints>(s: S, p: *const u8, to: &mut impl Sink<S>) {
+        // SAFETY: the caller's word.
+        unsafe { to.by_256::<Self>(s, p) }
+    }
+}
+impl SuperBlock for Iq4Xs {
+    #[inline(always)]
+    unsafe fn scales<S: Ints>(s: S, p: *const u8) -> Scales<S> {
+        // SAFETY: the caller's word.
+        unsafe {
             let high = u16::from_le(p.add(2).cast::<u16>().read_unaligned());
             let scales = s.sub_w(s.widen_twice(iq4_scales(high, load_u32(p.add(4)))), s.splat_w(32));
-            to.by_256::<Self>(s, w, Scales { d: s.load_half(p), scales, e: 0.0, mins: None })
+            Scales { d: s.load_half(p), scales, e: 0.0, mins: None }
         }
     }
 }
@@ -350,15 +390,13 @@ fn digit(byte: u8, n: usize) -> u8 {
     ((u16::from(byte.wrapping_mul(POWERS[n])) * 3) >> 8) as u8
 }
 
-/// Digit n of 32 bytes, for each n, then of 16 bytes; four digits of the last 4.
+/// The byte and the place of the digit of element `i`: digit n of 32 bytes, for each n, then of 16 bytes; four digits of the last 4.
 #[inline(always)]
-fn ternary_digits<Y>(block: &[u8], mut out: impl Iterator<Item = Y>, put: impl Fn(Y, u8)) {
-    for (bytes, digits) in [(&block[..32], 5), (&block[32..48], 5), (&block[48..52], 4)] {
-        for n in 0..digits {
-            for (byte, y) in bytes.iter().zip(&mut out) {
-                put(y, digit(*byte, n));
-            }
-        }
+fn ternary_place(i: usize) -> (usize, usize) {
+    match i {
+        0..160 => (i % 32, i / 32),
+        160..240 => (32 + i % 16, (i - 160) / 16),
+        _ => (48 + i % 4, (i - 240) / 4),
     }
 }
 
@@ -369,18 +407,37 @@ impl Format for Tq1_0 {
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut [f32]) {
         let d = f16_at(block, 52);
-        ternary_digits(block, out.iter_mut(), |y, q| *y = d * (f32::from(q) - 1.0));
+        for (i, y) in out.iter_mut().enumerate() {
+            let (byte, n) = ternary_place(i);
+            *y = d * (f32::from(digit(block[byte], n)) - 1.0);
+        }
+    }
+    #[inline(always)]
+    unsafe fn quarter<S: Ints>(s: S, p: *const u8, c: usize) -> [S::B; 2] {
+        // SAFETY: the caller's word.
+        unsafe {
+            let block = p.cast::<[u8; 52]>().read_unaligned();
+            let mut digits = [0; 64];
+            for (i, y) in digits.iter_mut().enumerate() {
+                let (byte, n) = ternary_place(64 * c + i);
+                *y = digit(block[byte], n);
+            }
+            [s.load(digits.as_ptr()), s.load(digits.as_ptr().add(32))]
+        }
     }
     #[inline(always)]
     unsafe fn read<S: Ints>(s: S, p: *const u8, to: &mut impl Sink<S>) {
         // SAFETY: the caller's word.
+        unsafe { to.by_256::<Self>(s, p) }
+    }
+}
+impl SuperBlock for Tq1_0 {
+    #[inline(always)]
+    unsafe fn scales<S: Ints>(s: S, p: *const u8) -> Scales<S> {
+        // SAFETY: the caller's word.
         unsafe {
-            let bytes = p.cast::<[u8; 52]>().read_unaligned();
-            let mut digits = [0; 256];
-            ternary_digits(&bytes, digits.iter_mut(), |y, q| *y = q);
-            let w = each!(8, J => s.load(digits.as_ptr().add(32 * J)));
             let (d, one) = (s.load_half(p.add(52)), s.splat_w(1));
-            to.by_256::<Self>(s, w, Scales { d, scales: one, e: d, mins: Some(one) })
+            Scales { d, scales: one, e: d, mins: Some(one) }
         }
     }
 }
@@ -399,11 +456,23 @@ impl Format for Tq2_0 {
         }
     }
     #[inline(always)]
+    unsafe fn quarter<S: Ints>(s: S, p: *const u8, c: usize) -> [S::B; 2] {
+        // SAFETY: the caller's word.
+        unsafe { two_bits(s, p, c) }
+    }
+    #[inline(always)]
     unsafe fn read<S: Ints>(s: S, p: *const u8, to: &mut impl Sink<S>) {
+        // SAFETY: the caller's word.
+        unsafe { to.by_256::<Self>(s, p) }
+    }
+}
+impl SuperBlock for Tq2_0 {
+    #[inline(always)]
+    unsafe fn scales<S: Ints>(s: S, p: *const u8) -> Scales<S> {
         // SAFETY: the caller's word.
         unsafe {
             let (d, one) = (s.load_half(p.add(64)), s.splat_w(1));
-            to.by_256::<Self>(s, two_bits(s, p), Scales { d, scales: one, e: d, mins: Some(one) })
+            Scales { d, scales: one, e: d, mins: Some(one) }
         }
     }
 }

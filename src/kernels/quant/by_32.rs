@@ -14,7 +14,7 @@
 
 use super::activations::split;
 use super::ints::Ints;
-use super::{Bytes, Format, Sink, f16_at};
+use super::{Blocks, Bytes, Format, Sink, f16_at};
 use crate::format::Quant;
 
 /// The values of IQ4_NL and IQ4_XS.
@@ -43,32 +43,26 @@ fn five_bits(bits: &[u8], qs: &[u8], out: &mut [f32], f: impl Fn(u8) -> f32) {
     }
 }
 
-/// The nibbles of 8 blocks, those of the first at `p` and of the others each `stride` bytes further on, as [`Sink::by_64`] takes them.
+/// The nibbles of two blocks, as [`Sink::by_64`] orders them: those of the first at `p`, of the other `stride` bytes further on.
 ///
 /// # Safety
 /// They lie there.
 #[inline(always)]
-unsafe fn nibble_pairs<S: Ints>(s: S, p: *const u8, stride: usize) -> [[S::B; 2]; 4] {
-    each!(4, J => {
-        // SAFETY: the caller's word.
-        let bytes = unsafe { s.load_two(p.add(2 * J * stride), p.add((2 * J + 1) * stride)) };
-        [s.right::<0>(bytes, 15), s.right::<4>(bytes, 15)]
-    })
+unsafe fn nibbles_of_two<S: Ints>(s: S, p: *const u8, stride: usize) -> [S::B; 2] {
+    // SAFETY: the caller's word.
+    let bytes = unsafe { s.load_two(p, p.add(stride)) };
+    [s.right::<0>(bytes, 15), s.right::<4>(bytes, 15)]
 }
 
 /// The same with fifth bits, those of the first block at `bits`.
 ///
 /// # Safety
-/// As for [`nibble_pairs`].
+/// As for [`nibbles_of_two`].
 #[inline(always)]
-unsafe fn five_bit_pairs<S: Ints>(s: S, p: *const u8, bits: *const u8, stride: usize) -> [[S::B; 2]; 4] {
+unsafe fn five_bits_of_two<S: Ints>(s: S, p: *const u8, bits: *const u8, stride: usize) -> [S::B; 2] {
     // SAFETY: the caller's word.
-    let low = unsafe { nibble_pairs(s, p, stride) };
-    each!(4, J => {
-        // SAFETY: the caller's word.
-        let high = unsafe { s.load_bits(bits.add(2 * J * stride), bits.add((2 * J + 1) * stride)) };
-        [s.or(low[J][0], high[0]), s.or(low[J][1], high[1])]
-    })
+    let (low, high) = unsafe { (nibbles_of_two(s, p, stride), s.load_bits(bits, bits.add(stride))) };
+    [s.or(low[0], high[0]), s.or(low[1], high[1])]
 }
 
 /// 2^(e − 128), as a denormal where it must be; e = 255 is no NaN here, as in llama.cpp.
@@ -90,11 +84,23 @@ impl Format for Q4_0 {
         nibbles(&block[2..], out, |q| d * (f32::from(q) - 8.0));
     }
     #[inline(always)]
+    unsafe fn quarter<S: Ints>(s: S, p: *const u8, c: usize) -> [S::B; 2] {
+        // SAFETY: the caller's word.
+        unsafe { nibbles_of_two(s, p.add(36 * c + 2), 18) }
+    }
+    #[inline(always)]
     unsafe fn read<S: Ints>(s: S, p: *const u8, to: &mut impl Sink<S>) {
         // SAFETY: the caller's word.
+        unsafe { to.by_64::<Self>(s, p) }
+    }
+}
+impl Blocks for Q4_0 {
+    #[inline(always)]
+    unsafe fn scales<S: Ints>(s: S, p: *const u8) -> (S::F, Option<S::F>) {
+        // SAFETY: the caller's word.
         unsafe {
-            let (w, d) = (nibble_pairs(s, p.add(2), 18), s.load_halves(p, 18));
-            to.by_64::<Self>(s, w, d, Some(s.mul(d, s.splat_f(-8.0))))
+            let d = s.load_halves(p, 18);
+            (d, Some(s.mul(d, s.splat_f(-8.0))))
         }
     }
 }
@@ -109,12 +115,21 @@ impl Format for Q4_1 {
         nibbles(&block[4..], out, |q| d * f32::from(q) + m);
     }
     #[inline(always)]
+    unsafe fn quarter<S: Ints>(s: S, p: *const u8, c: usize) -> [S::B; 2] {
+        // SAFETY: the caller's word.
+        unsafe { nibbles_of_two(s, p.add(40 * c + 4), 20) }
+    }
+    #[inline(always)]
     unsafe fn read<S: Ints>(s: S, p: *const u8, to: &mut impl Sink<S>) {
         // SAFETY: the caller's word.
-        unsafe {
-            let (w, d, m) = (nibble_pairs(s, p.add(4), 20), s.load_halves(p, 20), s.load_halves(p.add(2), 20));
-            to.by_64::<Self>(s, w, d, Some(m))
-        }
+        unsafe { to.by_64::<Self>(s, p) }
+    }
+}
+impl Blocks for Q4_1 {
+    #[inline(always)]
+    unsafe fn scales<S: Ints>(s: S, p: *const u8) -> (S::F, Option<S::F>) {
+        // SAFETY: the caller's word.
+        unsafe { (s.load_halves(p, 20), Some(s.load_halves(p.add(2), 20))) }
     }
 }
 
@@ -128,11 +143,26 @@ impl Format for Q5_0 {
         five_bits(&block[2..6], &block[6..], out, |q| d * (f32::from(q) - 16.0));
     }
     #[inline(always)]
-    unsafe fn read<S: Ints>(s: S, p: *const u8, to: &mut impl Sink<S>) {
+    unsafe fn quarter<S: Ints>(s: S, p: *const u8, c: usize) -> [S::B; 2] {
         // SAFETY: the caller's word.
         unsafe {
-            let (w, d) = (five_bit_pairs(s, p.add(6), p.add(2), 22), s.load_halves(p, 22));
-            to.by_64::<Self>(s, w, d, Some(s.mul(d, s.splat_f(-16.0))))
+            let p = p.add(44 * c);
+            five_bits_of_two(s, p.add(6), p.add(2), 22)
+        }
+    }
+    #[inline(always)]
+    unsafe fn read<S: Ints>(s: S, p: *const u8, to: &mut impl Sink<S>) {
+        // SAFETY: the caller's word.
+        unsafe { to.by_64::<Self>(s, p) }
+    }
+}
+impl Blocks for Q5_0 {
+    #[inline(always)]
+    unsafe fn scales<S: Ints>(s: S, p: *const u8) -> (S::F, Option<S::F>) {
+        // SAFETY: the caller's word.
+        unsafe {
+            let d = s.load_halves(p, 22);
+            (d, Some(s.mul(d, s.splat_f(-16.0))))
         }
     }
 }
@@ -147,12 +177,24 @@ impl Format for Q5_1 {
         five_bits(&block[4..8], &block[8..], out, |q| d * f32::from(q) + m);
     }
     #[inline(always)]
-    unsafe fn read<S: Ints>(s: S, p: *const u8, to: &mut impl Sink<S>) {
+    unsafe fn quarter<S: Ints>(s: S, p: *const u8, c: usize) -> [S::B; 2] {
         // SAFETY: the caller's word.
         unsafe {
-            let w = five_bit_pairs(s, p.add(8), p.add(4), 24);
-            to.by_64::<Self>(s, w, s.load_halves(p, 24), Some(s.load_halves(p.add(2), 24)))
+            let p = p.add(48 * c);
+            five_bits_of_two(s, p.add(8), p.add(4), 24)
         }
+    }
+    #[inline(always)]
+    unsafe fn read<S: Ints>(s: S, p: *const u8, to: &mut impl Sink<S>) {
+        // SAFETY: the caller's word.
+        unsafe { to.by_64::<Self>(s, p) }
+    }
+}
+impl Blocks for Q5_1 {
+    #[inline(always)]
+    unsafe fn scales<S: Ints>(s: S, p: *const u8) -> (S::F, Option<S::F>) {
+        // SAFETY: the caller's word.
+        unsafe { (s.load_halves(p, 24), Some(s.load_halves(p.add(2), 24))) }
     }
 }
 
@@ -168,12 +210,21 @@ impl Format for Q8_0 {
         }
     }
     #[inline(always)]
+    unsafe fn quarter<S: Ints>(s: S, p: *const u8, c: usize) -> [S::B; 2] {
+        // SAFETY: the caller's word.
+        unsafe { [s.load(p.add(68 * c + 2)), s.load(p.add(68 * c + 36))] }
+    }
+    #[inline(always)]
     unsafe fn read<S: Ints>(s: S, p: *const u8, to: &mut impl Sink<S>) {
         // SAFETY: the caller's word.
-        unsafe {
-            let w = each!(8, J => s.load(p.add(34 * J + 2)));
-            to.by_32::<Self>(s, w, s.load_halves(p, 34))
-        }
+        unsafe { to.by_32::<Self>(s, p) }
+    }
+}
+impl Blocks for Q8_0 {
+    #[inline(always)]
+    unsafe fn scales<S: Ints>(s: S, p: *const u8) -> (S::F, Option<S::F>) {
+        // SAFETY: the caller's word.
+        unsafe { (s.load_halves(p, 34), None) }
     }
 }
 
@@ -187,13 +238,24 @@ impl Format for Iq4Nl {
         nibbles(&block[2..], out, |q| d * f32::from(IQ4[usize::from(q)]));
     }
     #[inline(always)]
-    unsafe fn read<S: Ints>(s: S, p: *const u8, to: &mut impl Sink<S>) {
+    unsafe fn quarter<S: Ints>(s: S, p: *const u8, c: usize) -> [S::B; 2] {
         // SAFETY: the caller's word.
         unsafe {
-            let w = nibble_pairs(s, p.add(2), 18);
-            let w = each!(4, J => [s.lookup(&IQ4, w[J][0]), s.lookup(&IQ4, w[J][1])]);
-            to.by_64::<Self>(s, w, s.load_halves(p, 18), None)
+            let [first, last] = nibbles_of_two(s, p.add(36 * c + 2), 18);
+            [s.lookup(&IQ4, first), s.lookup(&IQ4, last)]
         }
+    }
+    #[inline(always)]
+    unsafe fn read<S: Ints>(s: S, p: *const u8, to: &mut impl Sink<S>) {
+        // SAFETY: the caller's word.
+        unsafe { to.by_64::<Self>(s, p) }
+    }
+}
+impl Blocks for Iq4Nl {
+    #[inline(always)]
+    unsafe fn scales<S: Ints>(s: S, p: *const u8) -> (S::F, Option<S::F>) {
+        // SAFETY: the caller's word.
+        unsafe { (s.load_halves(p, 18), None) }
     }
 }
 
@@ -207,16 +269,29 @@ impl Format for Mxfp4 {
         nibbles(&block[1..], out, |q| d * f32::from(MXFP4[usize::from(q)]));
     }
     #[inline(always)]
-    unsafe fn read<S: Ints>(s: S, p: *const u8, to: &mut impl Sink<S>) {
+    unsafe fn quarter<S: Ints>(s: S, p: *const u8, c: usize) -> [S::B; 2] {
         // SAFETY: the caller's word.
         unsafe {
-            let w = nibble_pairs(s, p.add(1), 17);
-            let w = each!(4, J => [s.lookup(&MXFP4, w[J][0]), s.lookup(&MXFP4, w[J][1])]);
+            let [first, last] = nibbles_of_two(s, p.add(34 * c + 1), 17);
+            [s.lookup(&MXFP4, first), s.lookup(&MXFP4, last)]
+        }
+    }
+    #[inline(always)]
+    unsafe fn read<S: Ints>(s: S, p: *const u8, to: &mut impl Sink<S>) {
+        // SAFETY: the caller's word.
+        unsafe { to.by_64::<Self>(s, p) }
+    }
+}
+impl Blocks for Mxfp4 {
+    #[inline(always)]
+    unsafe fn scales<S: Ints>(s: S, p: *const u8) -> (S::F, Option<S::F>) {
+        // SAFETY: the caller's word.
+        unsafe {
             let mut d = [0.0; 8];
             for j in 0..8 {
                 d[split(j)] = half_power(*p.add(17 * j));
             }
-            to.by_64::<Self>(s, w, s.load_f(d.as_ptr()), None)
+            (s.load_f(d.as_ptr()), None)
         }
     }
 }

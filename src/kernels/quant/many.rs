@@ -21,9 +21,9 @@
 
 use super::activations::{Activations, BLOCK};
 use super::ints::Ints;
-use super::product::{MAX_BYTES, Scales};
+use super::product::MAX_BYTES;
 use super::row::in_order;
-use super::{Format, Product, Sink};
+use super::{Blocks, Format, Product, Sink, SuperBlock, quarters};
 use crate::format::DType;
 use crate::threads::ColumnsMut;
 
@@ -139,10 +139,11 @@ impl Panel {
 
 impl<S: Ints> Sink<S> for Row {
     #[inline(always)]
-    fn by_256<F: Format>(&mut self, s: S, w: [S::B; 8], by: Scales<S>) {
+    unsafe fn by_256<F: SuperBlock>(&mut self, s: S, p: *const u8) {
         let (mut scales, mut mins) = ([0; 16], [0; 16]);
-        // SAFETY: the arrays have the 16 numbers and 256 bytes that are written.
-        unsafe {
+        // SAFETY: the block is the caller's word; the arrays have the 16 numbers and 256 bytes that are written.
+        let by = unsafe {
+            let (w, by) = (quarters::<S, F>(s, p), F::scales(s, p));
             s.store_w(scales.as_mut_ptr(), by.scales);
             if let Some(by) = by.mins {
                 s.store_w(mins.as_mut_ptr(), by);
@@ -150,7 +151,8 @@ impl<S: Ints> Sink<S> for Row {
             for j in 0..8 {
                 s.store(self.w.as_mut_ptr().add(32 * j), w[j]);
             }
-        }
+            by
+        };
         // The numbers of parts of 16 elements: those at even places, then those at odd ones. Of 32: twice all of them.
         if F::BYTES.part == 16 {
             for j in 0..8 {
@@ -175,7 +177,9 @@ impl<S: Ints> Sink<S> for Row {
     }
 
     #[inline(always)]
-    fn by_64<F: Format>(&mut self, s: S, w: [[S::B; 2]; 4], d: S::F, m: Option<S::F>) {
+    unsafe fn by_64<F: Blocks>(&mut self, s: S, p: *const u8) {
+        // SAFETY: the caller's word.
+        let (w, (d, m)) = unsafe { (quarters::<S, F>(s, p), F::scales(s, p)) };
         in_order(s, w, &mut self.w);
         // SAFETY: there is room for 8 numbers in each.
         unsafe {
@@ -187,7 +191,9 @@ impl<S: Ints> Sink<S> for Row {
     }
 
     #[inline(always)]
-    fn by_32<F: Format>(&mut self, s: S, w: [S::B; 8], d: S::F) {
+    unsafe fn by_32<F: Blocks>(&mut self, s: S, p: *const u8) {
+        // SAFETY: the caller's word.
+        let (w, (d, _)) = unsafe { (quarters::<S, F>(s, p), F::scales(s, p)) };
         // SAFETY: there is room for 256 bytes and 8 numbers.
         unsafe {
             for j in 0..8 {
@@ -211,7 +217,7 @@ pub(super) unsafe fn matmul<S: Ints, F: Format>(s: S, p: &Product<'_>, scratch: 
     let (mut panel, mut rows) = (Panel::ZERO, [const { Row::ZERO }; ROWS]);
     let few = are_few(tokens * blocks);
     let place = |i: usize| if few { (i / blocks, i % blocks) } else { (i % groups, i / groups) };
-    let steps = tokens.div_ceil(TOKENS) * (BLOCK / F::BYTES.part);
+    let steps = tokens.div_ceil(TOKENS) * if by_256::<F>() { BLOCK / F::BYTES.part } else { 4 };
     for i in 0..groups * blocks {
         let (group, block) = place(i);
         for r in 0..ROWS {
@@ -353,7 +359,7 @@ unsafe fn add_part<S: Ints, F: Format, const T: usize>(
     by: Lanes<S::W, T>,
     total: &mut Lanes<S::I, T>,
 ) {
-    let (quads, fits) = (F::BYTES.part / QUAD, F::BYTES.fits());
+    let (quads, fits) = (F::BYTES.part / QUAD, const { F::BYTES.fits() });
     // SAFETY: of x the caller's word; quads and parts are those of a block.
     unsafe {
         let mut pairs = [[s.splat_w(0); 2]; T];
@@ -403,14 +409,14 @@ unsafe fn add_by_256<S: Ints, F: Format, const T: usize>(
     ahead: &mut Ahead,
 ) {
     let part_len = F::BYTES.part;
-    let parts = BLOCK / part_len / F::BYTES.sums();
+    let parts = BLOCK / part_len / const { F::BYTES.sums() };
     // SAFETY: of x the caller's word; all else are arrays of so many elements.
     unsafe {
         let scaled = |s: S, number: &[f32; ROWS], t: usize| {
             let (number, scale) = (number.as_ptr(), s.splat_f((*x.add(t)).scale));
             [s.mul(s.load_f(number), scale), s.mul(s.load_f(number.add(8)), scale)]
         };
-        for i in 0..F::BYTES.sums() {
+        for i in 0..const { F::BYTES.sums() } {
             let mut total = [[s.zero(); 2]; T];
             for part in i * parts..(i + 1) * parts {
                 let scales: *const i16 = panel.scales[part].as_ptr().cast();
@@ -470,39 +476,35 @@ unsafe fn add_by_32<S: Ints, F: Format, const T: usize>(
     ahead: &mut Ahead,
 ) {
     let one = [[s.splat_w(1); 2]; T];
-    // The first sum, those of 1, 2 and 4 parts that wait for their like.
-    let mut waiting = [[[s.splat_f(0.0); 2]; T]; 3];
+    // Of parts at even places and at odd ones.
+    let mut sums = [[[s.splat_f(0.0); 2]; T]; 2];
     // SAFETY: of x the caller's word; all else are arrays of so many elements.
     unsafe {
-        for i in 0..8 {
-            let part = i % 4 * 2 + i / 4; // number i, where those at even places come first
-            let mut total = [[s.zero(); 2]; T];
+        for j in 0..4 {
             ahead.step(s);
-            add_part::<S, F, T>(s, panel, x, part, one, &mut total);
-            let (d, m) = (panel.d[i].as_ptr(), panel.m[i].as_ptr());
-            let (d, m) = ([s.load_f(d), s.load_f(d.add(8))], [s.load_f(m), s.load_f(m.add(8))]);
-            for t in 0..T {
-                let x = &*x.add(t);
-                let (scale, sum_of_x) = (s.splat_f(x.scales[i]), s.splat_f(x.sums[i]));
-                for v in 0..2 {
-                    let mut p = s.mul(s.to_f32(total[t][v]), s.mul(d[v], scale));
-                    if F::BYTES.mins {
-                        p = s.add(p, s.mul(m[v], sum_of_x));
+            each!(2, ODD => {
+                let mut total = [[s.zero(); 2]; T];
+                add_part::<S, F, T>(s, panel, x, 2 * j + ODD, one, &mut total);
+                let i = j + 4 * ODD; // where its numbers are
+                let (d, m) = (panel.d[i].as_ptr(), panel.m[i].as_ptr());
+                let (d, m) = ([s.load_f(d), s.load_f(d.add(8))], [s.load_f(m), s.load_f(m.add(8))]);
+                for t in 0..T {
+                    let x = &*x.add(t);
+                    let (scale, sum_of_x) = (s.splat_f(x.scales[i]), s.splat_f(x.sums[i]));
+                    for v in 0..2 {
+                        let mut p = s.mul(s.to_f32(total[t][v]), s.mul(d[v], scale));
+                        if F::BYTES.mins {
+                            p = s.add(p, s.mul(m[v], sum_of_x));
+                        }
+                        sums[ODD][t][v] = s.add(sums[ODD][t][v], p);
                     }
-                    // As a binary number is counted up: each carry is a sum.
-                    let mut level = i.count_ones() as usize;
-                    for _ in 0..i.trailing_ones() {
-                        level -= 1;
-                        p = s.add(waiting[level][t][v], p);
-                    }
-                    waiting[level][t][v] = p;
                 }
-            }
+            });
         }
     }
     for t in 0..T {
         for v in 0..2 {
-            sum[t][v] = s.add(sum[t][v], waiting[0][t][v]);
+            sum[t][v] = s.add(sum[t][v], s.add(sums[0][t][v], sums[1][t][v]));
         }
     }
 }

@@ -13,6 +13,9 @@
 /// `[e, e, …]` with `J` in them as the constants 0, 1 and so on, 4 or 8 of them. Not a closure: one would be a function of its own,
 /// without the CPU's features.
 macro_rules! each {
+    (2, $J:ident => $e:expr) => {
+        each!($J => $e, 0 1)
+    };
     (4, $J:ident => $e:expr) => {
         each!($J => $e, 0 1 2 3)
     };
@@ -65,11 +68,47 @@ pub(super) trait Format: 'static {
     /// What its blocks are as bytes.
     const BYTES: Bytes;
 
-    /// 256 elements of a row, to be multiplied.
+    /// Elements 64·c to 64·c + 64 of the 256 in the blocks at `p`, in the order that [`Format::read`] says. Few at once, so that no
+    /// more than those in use are in registers.
+    ///
+    /// # Safety
+    /// Blocks of 256 elements lie at `p`, and c < 4.
+    unsafe fn quarter<S: Ints>(s: S, p: *const u8, c: usize) -> [S::B; 2];
+
+    /// 256 elements of a row, to the function of `to` that is for this type.
     ///
     /// # Safety
     /// Blocks of 256 elements lie at `p`.
     unsafe fn read<S: Ints>(s: S, p: *const u8, to: &mut impl Sink<S>);
+}
+
+/// A type with blocks of 256 elements, parts of which are scaled by integers.
+pub(super) trait SuperBlock: Format {
+    /// What scales the block at `p`.
+    ///
+    /// # Safety
+    /// It lies there.
+    unsafe fn scales<S: Ints>(s: S, p: *const u8) -> Scales<S>;
+}
+
+/// A type with blocks of 32 elements.
+pub(super) trait Blocks: Format {
+    /// d and m of 8 blocks from `p` on, those at even places first.
+    ///
+    /// # Safety
+    /// They lie there.
+    unsafe fn scales<S: Ints>(s: S, p: *const u8) -> (S::F, Option<S::F>);
+}
+
+/// All of [`Format::quarter`].
+///
+/// # Safety
+/// Blocks of 256 elements lie at `p`.
+#[inline(always)]
+unsafe fn quarters<S: Ints, F: Format>(s: S, p: *const u8) -> [S::B; 8] {
+    // SAFETY: the caller's word.
+    let [[a, b], [c, d], [e, f], [g, h]] = unsafe { each!(4, C => F::quarter(s, p, C)) };
+    [a, b, c, d, e, f, g, h]
 }
 
 /// The integers of a type, as [`Format::read`] gives them.
@@ -104,15 +143,18 @@ impl Bytes {
     }
 }
 
-/// Where 256 elements of a row of type F go: in one of three ways, by what scales them.
+/// Where the 256 elements of a row of type F at `p` go: in one of three ways, by what scales them and how their bytes are ordered.
+///
+/// # Safety
+/// To call any of these: blocks of 256 elements lie at `p`.
 pub(super) trait Sink<S: Ints> {
     /// Weights `d·scales[s]·(w − offset) − e·mins[s]`, in order.
-    fn by_256<F: Format>(&mut self, s: S, w: [S::B; 8], by: Scales<S>);
-    /// Weights `d[j]·w + m[j]`, j being the number of the 32 that an element is of (those at even places come first). `w` has of each two
-    /// 32s the first 16 elements of both, then the last 16 of both.
-    fn by_64<F: Format>(&mut self, s: S, w: [[S::B; 2]; 4], d: S::F, m: Option<S::F>);
-    /// Weights `d[j]·w`, in order; `d` as above.
-    fn by_32<F: Format>(&mut self, s: S, w: [S::B; 8], d: S::F);
+    unsafe fn by_256<F: SuperBlock>(&mut self, s: S, p: *const u8);
+    /// Weights `d[j]·w + m[j]`, j being the number of the 32 that an element is of. Quarters have of two 32s the first 16 elements of both,
+    /// then the last 16 of both.
+    unsafe fn by_64<F: Blocks>(&mut self, s: S, p: *const u8);
+    /// Weights `d[j]·w`, in order.
+    unsafe fn by_32<F: Blocks>(&mut self, s: S, p: *const u8);
 }
 
 /// A product kernel, with scratch of [`many::scratch_len`]. To call it: the CPU has its features, and the product has passed

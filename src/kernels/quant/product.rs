@@ -7,7 +7,7 @@
 //!   d·D, where f are the factors of the activations and D is their scale. Then the sum of Σq·(min·f), exact as well, times e·D is
 //!   subtracted. Where 256 products may pass 2^31 ([`Bytes::sums`](super::Bytes::sums)), there are two sums of 128, added one after the other.
 //! - Of types with a floating-point scale to every 32 elements: for each 32, `p[j] = Σ(q·w) · (d[j]·s[j])`, the sum exact, plus `m[j]`
-//!   times the scaled sum of its activations; then ((p₀ + p₂) + (p₄ + p₆)) + ((p₁ + p₃) + (p₅ + p₇)).
+//!   times the scaled sum of its activations; then (((p₀ + p₂) + p₄) + p₆) + (((p₁ + p₃) + p₅) + p₇).
 //!
 //! No operation is fused.
 //!
@@ -20,9 +20,10 @@
 
 use super::activations::{Activations, BLOCK};
 use super::ints::Ints;
-use super::{Format, Product, Sink};
+use super::{Blocks, Format, Product, Sink, SuperBlock, quarters};
 use crate::format::DType;
 use crate::threads::ColumnsMut;
+use std::hint::black_box;
 
 /// Rows at once.
 const ROWS: usize = 4;
@@ -41,37 +42,31 @@ pub(in crate::kernels) struct Scales<S: Ints> {
     pub mins: Option<S::W>,
 }
 
-/// What 256 elements of a row give, before lanes are added.
-#[derive(Clone, Copy)]
-struct Given<S: Ints> {
-    /// Of types with integer scales: their sums, that of the minimums, and d and e.
-    totals: [S::I; 2],
-    mins: S::I,
-    d: f32,
-    e: f32,
-    /// Of the others: p₀, p₂, p₄, p₆, p₁, p₃, p₅, p₇.
-    parts: S::F,
-}
-
-/// Makes it of weights and the activations that they meet, which are there.
+/// What 256 elements of [`ROWS`] rows give with the activations at `x`, which are there, a lane to a row.
 struct Meeting<S: Ints> {
     x: *const Activations,
-    given: Given<S>,
+    /// The rows.
+    w: [*const u8; ROWS],
+    sum: S::F,
 }
 
 impl<S: Ints> Meeting<S> {
-    /// The parts from the sums of their products, in the order that `parts` has.
+    /// To the sum the parts, of which these are the sums of products of a row: p₀, p₂, p₄, p₆, p₁, p₃, p₅, p₇.
     #[inline(always)]
-    fn scale(&mut self, s: S, sums: S::I, d: S::F, m: Option<S::F>) {
-        // SAFETY: the activations are there.
-        unsafe {
+    fn add_parts<F: Blocks>(&mut self, s: S, sums: [S::I; ROWS]) {
+        // SAFETY: the activations and the blocks are there.
+        let parts = unsafe {
             let scales = s.load_f((&raw const (*self.x).scales).cast());
-            let mut parts = s.mul(s.to_f32(sums), s.mul(d, scales));
-            if let Some(m) = m {
-                parts = s.add(parts, s.mul(m, s.load_f((&raw const (*self.x).sums).cast())));
-            }
-            self.given.parts = parts;
-        }
+            each!(4, R => {
+                let (d, m) = F::scales(s, self.w[R]);
+                let parts = s.mul(s.to_f32(sums[R]), s.mul(d, scales));
+                match m {
+                    Some(m) => s.add(parts, s.mul(m, s.load_f((&raw const (*self.x).sums).cast()))),
+                    None => parts,
+                }
+            })
+        };
+        self.sum = s.add(self.sum, s.rows_f(parts));
     }
 
     #[inline(always)]
@@ -82,63 +77,107 @@ impl<S: Ints> Meeting<S> {
 }
 
 impl<S: Ints> Sink<S> for Meeting<S> {
+    /// All rows at once; the block is that of the first.
+    ///
     /// Nothing overflows, or what does comes back: scale·f is at most 128·31, a lane has at most 32 products of at most 63·127, and sums of
     /// lanes are modulo 2^32, of which `Bytes::sums` says that the last are in range.
     #[inline(always)]
-    fn by_256<F: Format>(&mut self, s: S, w: [S::B; 8], by: Scales<S>) {
-        let (x, q) = (self.x, self.q());
-        // SAFETY: the activations are there.
+    unsafe fn by_256<F: SuperBlock>(&mut self, s: S, _: *const u8) {
+        let sums = const { F::BYTES.sums() };
+        let (x, q, w) = (self.x, self.q(), self.w);
+        // SAFETY: the blocks and the activations are there.
         unsafe {
             let factors = s.load_w_twice((&raw const (*x).factors).cast());
-            let sums_16 = s.load_w((&raw const (*x).sums_16).cast());
-            let scales = s.mul_w(by.scales, factors);
-            let mut totals = [s.zero(); 2];
-            each!(8, J => {
-                let q = s.load(q.add(32 * J));
-                let pairs = if F::BYTES.signed { s.signed_pairs(w[J], s.magnitude(w[J]), q) } else { s.pairs(w[J], q) };
-                totals[J / 4] = s.add_products(totals[J / 4], pairs, s.spread::<J>(scales));
+            let given = each!(4, R => F::scales(s, w[R]));
+            let scales = each!(4, R => s.mul_w(given[R].scales, factors));
+            let mut stored = [[[0; 2]; 8]; ROWS];
+            if F::BYTES.part == 32 {
+                each!(4, R => s.store_twice(stored[R].as_mut_ptr().cast(), scales[R]));
+            }
+            // Opaque: a compiler that sees what was stored makes shuffles of the loads.
+            let by = Spread { scales: &scales, stored: if F::BYTES.part == 32 { black_box(&stored) } else { &stored } };
+            // Every vector of activations meets all rows before the next one does.
+            let mut totals = [[s.zero(); ROWS]; 2];
+            each!(4, C => {
+                let q = [s.load(q.add(64 * C)), s.load(q.add(64 * C + 32))];
+                let total = &mut totals[C / 2 * (sums - 1)];
+                each!(4, R => {
+                    let w = F::quarter(s, w[R], C);
+                    let first = s.add_products(total[R], pairs::<S, F>(s, w[0], q[0]), by.of::<F, { 2 * C }>(s, R));
+                    let last = pairs::<S, F>(s, w[1], q[1]);
+                    total[R] = s.here(s.add_products(first, last, by.of::<F, { 2 * C + 1 }>(s, R)));
+                });
             });
+            let sums_16 = s.load_w((&raw const (*x).sums_16).cast());
             if F::BYTES.offset > 0 {
                 // Of w − offset: less offset·Σ(scale·f)·q.
-                let offsets = s.mul_i(s.add_products(s.zero(), scales, sums_16), F::BYTES.offset.into());
-                let of_halves = s.halves_of_256(offsets);
-                totals = [s.sub_i(totals[0], of_halves[0]), s.sub_i(totals[1], of_halves[1])];
+                each!(4, R => {
+                    let offsets = s.mul_i(s.add_products(s.zero(), scales[R], sums_16), F::BYTES.offset.into());
+                    if sums == 1 {
+                        totals[0][R] = s.sub_i(totals[0][R], offsets);
+                    } else {
+                        let of_halves = s.halves_of_256(offsets);
+                        totals[0][R] = s.sub_i(totals[0][R], of_halves[0]);
+                        totals[1][R] = s.sub_i(totals[1][R], of_halves[1]);
+                    }
+                });
             }
-            if F::BYTES.sums() == 1 {
-                totals[0] = s.add_i(totals[0], totals[1]);
+            let scale = s.splat_f((*x).scale);
+            let d = s.mul(s.set_four(each!(4, R => given[R].d)), scale);
+            for i in 0..sums {
+                self.sum = s.add(self.sum, s.mul(s.to_f32(s.rows_i(totals[i])), d));
             }
-            (self.given.totals, self.given.d, self.given.e) = (totals, by.d, by.e);
-            if let Some(mins) = by.mins {
-                self.given.mins = s.add_products(s.zero(), s.mul_w(mins, factors), sums_16);
+            if F::BYTES.mins {
+                let mins = each!(4, R => match given[R].mins {
+                    Some(mins) => s.add_products(s.zero(), s.mul_w(mins, factors), sums_16),
+                    None => s.zero(),
+                });
+                let e = s.mul(s.set_four(each!(4, R => given[R].e)), scale);
+                self.sum = s.sub(self.sum, s.mul(s.to_f32(s.rows_i(mins)), e));
             }
         }
     }
 
+    /// All rows at once, as above, half by half.
     #[inline(always)]
-    fn by_64<F: Format>(&mut self, s: S, w: [[S::B; 2]; 4], d: S::F, m: Option<S::F>) {
-        let q = self.q();
-        let quads = each!(4, J => {
-            // SAFETY: the activations are there.
-            let q = unsafe {
-                let q = q.add(64 * J);
-                [s.load_two(q, q.add(32)), s.load_two(q.add(16), q.add(48))]
-            };
-            if F::BYTES.signed {
-                let first = s.signed_quads(w[J][0], s.magnitude(w[J][0]), q[0]);
-                s.add_signed_quads(first, w[J][1], s.magnitude(w[J][1]), q[1])
-            } else {
-                s.quads(w[J], q)
-            }
-        });
-        self.scale(s, s.sums_of_halves(quads), d, m);
+    unsafe fn by_64<F: Blocks>(&mut self, s: S, _: *const u8) {
+        let (q, w) = (self.q(), self.w);
+        // SAFETY: the blocks and the activations are there.
+        let sums = unsafe {
+            let halves = each!(2, H => {
+                let q = each!(2, C => {
+                    let q = q.add(128 * H + 64 * C);
+                    [s.load_two(q, q.add(32)), s.load_two(q.add(16), q.add(48))]
+                });
+                each!(4, R => {
+                    let quads = each!(2, C => {
+                        let (w, q) = (F::quarter(s, w[R], 2 * H + C), q[C]);
+                        if F::BYTES.signed {
+                            let first = s.signed_quads(w[0], s.magnitude(w[0]), q[0]);
+                            s.add_signed_quads(first, w[1], s.magnitude(w[1]), q[1])
+                        } else {
+                            s.quads(w, q)
+                        }
+                    });
+                    s.here(s.join(quads[0], quads[1]))
+                })
+            });
+            each!(4, R => s.join(halves[0][R], halves[1][R]))
+        };
+        self.add_parts::<F>(s, sums);
     }
 
     #[inline(always)]
-    fn by_32<F: Format>(&mut self, s: S, w: [S::B; 8], d: S::F) {
-        let q = self.q();
-        // SAFETY: the activations are there.
-        let quads = each!(8, J => s.signed_quads(w[J], s.magnitude(w[J]), unsafe { s.load(q.add(32 * J)) }));
-        self.scale(s, s.sums_of_vectors(quads), d, None);
+    unsafe fn by_32<F: Blocks>(&mut self, s: S, _: *const u8) {
+        let (q, w) = (self.q(), self.w);
+        // SAFETY: the blocks and the activations are there.
+        let sums = unsafe {
+            each!(4, R => {
+                let w = quarters::<S, F>(s, w[R]);
+                s.sums_of_vectors(each!(8, J => s.signed_quads(w[J], s.magnitude(w[J]), s.load(q.add(32 * J)))))
+            })
+        };
+        self.add_parts::<F>(s, sums);
     }
 }
 
@@ -179,8 +218,7 @@ unsafe fn tile<S: Ints, F: Format>(s: S, p: &Product<'_>, rows: [usize; ROWS], t
         let w: [*const u8; ROWS] = rows.map(|r| p.w.as_ptr().add((p.first + r) * row_bytes));
         for b in 0..whole {
             let x = p.x.as_ptr().add(b * tokens + t);
-            let given = each!(4, R => meet::<S, F>(s, w[R].add(b * group_bytes), x));
-            sum = add::<S, F>(s, sum, &given, (*x).scale);
+            sum = meet::<S, F>(s, each!(4, R => w[R].add(b * group_bytes)), x, sum);
         }
         if rest > 0 {
             // What is left of a row, filled up with zeros: blocks of scale 0, which meet activations of 0.
@@ -189,8 +227,7 @@ unsafe fn tile<S: Ints, F: Format>(s: S, p: &Product<'_>, rows: [usize; ROWS], t
             for r in 0..ROWS {
                 std::ptr::copy_nonoverlapping(w[r].add(whole * group_bytes), filled[r].as_mut_ptr(), rest);
             }
-            let given = each!(4, R => meet::<S, F>(s, filled[R].as_ptr(), x));
-            sum = add::<S, F>(s, sum, &given, (*x).scale);
+            sum = meet::<S, F>(s, each!(4, R => filled[R].as_ptr()), x, sum);
         }
         let mut sums = [0.0; 8];
         s.store_f(sums.as_mut_ptr(), sum);
@@ -198,37 +235,44 @@ unsafe fn tile<S: Ints, F: Format>(s: S, p: &Product<'_>, rows: [usize; ROWS], t
     }
 }
 
-/// What the 256 elements at `w` give with the activations at `x`; what is further on is asked for.
+/// The scales of rows, times the factors of the activations.
+struct Spread<'a, S: Ints> {
+    scales: &'a [S::W; ROWS],
+    /// Of parts of 32: each twice, to be loaded into all lanes. The units that shuffle have enough to do.
+    stored: &'a [[[i16; 2]; 8]; ROWS],
+}
+
+impl<S: Ints> Spread<'_, S> {
+    /// Those of row `r` for the Jth 32 elements, in the lanes of their products.
+    #[inline(always)]
+    fn of<F: Format, const J: usize>(&self, s: S, r: usize) -> S::W {
+        match F::BYTES.part {
+            // SAFETY: there are two numbers.
+            32 => unsafe { s.splat_pair(self.stored[r][J].as_ptr()) },
+            _ => s.spread::<J>(self.scales[r]),
+        }
+    }
+}
+
+#[inline(always)]
+fn pairs<S: Ints, F: Format>(s: S, w: S::B, q: S::B) -> S::W {
+    if F::BYTES.signed { s.signed_pairs(w, s.magnitude(w), q) } else { s.pairs(w, q) }
+}
+
+/// `sum`, a lane to a row, and what the 256 elements of each row at `w` give with the activations at `x`; what is further on is asked for.
 ///
 /// # Safety
 /// They are there.
 #[inline(always)]
-unsafe fn meet<S: Ints, F: Format>(s: S, w: *const u8, x: *const Activations) -> Given<S> {
+unsafe fn meet<S: Ints, F: Format>(s: S, w: [*const u8; ROWS], x: *const Activations, sum: S::F) -> S::F {
     let dtype = DType::Quant(F::TYPE);
-    for line in (0..BLOCK / dtype.block_elements() * dtype.block_bytes()).step_by(64) {
-        s.prefetch(w.wrapping_add(line + AHEAD));
+    for r in 0..ROWS {
+        for line in (0..BLOCK / dtype.block_elements() * dtype.block_bytes()).step_by(64) {
+            s.prefetch(w[r].wrapping_add(line + AHEAD));
+        }
     }
-    let nothing = Given { totals: [s.zero(); 2], mins: s.zero(), d: 0.0, e: 0.0, parts: s.splat_f(0.0) };
-    let mut meeting = Meeting { x, given: nothing };
+    let mut meeting = Meeting { x, w, sum };
     // SAFETY: the caller's word.
-    unsafe { F::read(s, w, &mut meeting) };
-    meeting.given
-}
-
-/// `sum`, a lane to a row, and what 256 elements of the rows give; `scale` is that of the activations.
-#[inline(always)]
-fn add<S: Ints, F: Format>(s: S, mut sum: S::F, given: &[Given<S>; ROWS], scale: f32) -> S::F {
-    if DType::Quant(F::TYPE).block_elements() < BLOCK {
-        return s.add(sum, s.rows_f(each!(4, R => given[R].parts)));
-    }
-    let scale = s.splat_f(scale);
-    let d = s.mul(s.set_four(each!(4, R => given[R].d)), scale);
-    for i in 0..F::BYTES.sums() {
-        sum = s.add(sum, s.mul(s.to_f32(s.rows_i(each!(4, R => given[R].totals[i]))), d));
-    }
-    if F::BYTES.mins {
-        let e = s.mul(s.set_four(each!(4, R => given[R].e)), scale);
-        sum = s.sub(sum, s.mul(s.to_f32(s.rows_i(each!(4, R => given[R].mins))), e));
-    }
-    sum
+    unsafe { F::read(s, w[0], &mut meeting) };
+    meeting.sum
 }

@@ -5,8 +5,8 @@
 
 use super::activations::{BLOCK, split};
 use super::ints::Ints;
-use super::product::{MAX_BYTES, Scales};
-use super::{Format, Sink};
+use super::product::MAX_BYTES;
+use super::{Blocks, Format, Sink, SuperBlock, quarters};
 use crate::format::DType;
 
 /// Elements that share a scale; types with longer parts have them several times.
@@ -64,14 +64,14 @@ pub(in crate::kernels) fn read<S: Ints, F: Format>(s: S, blocks: &[u8], to: &mut
     }
 }
 
-/// The bytes that a [`Sink::by_64`] is given, in the order of their elements.
+/// The quarters that a [`Sink::by_64`] reads, in the order of their elements.
 #[inline(always)]
-pub(super) fn in_order<S: Ints>(s: S, w: [[S::B; 2]; 4], out: &mut [u8; BLOCK]) {
+pub(super) fn in_order<S: Ints>(s: S, w: [S::B; 8], out: &mut [u8; BLOCK]) {
     let mut halves = [0; 32];
     for j in 0..4 {
         for half in 0..2 {
             // SAFETY: there is room for 32 bytes.
-            unsafe { s.store(halves.as_mut_ptr(), w[j][half]) };
+            unsafe { s.store(halves.as_mut_ptr(), w[2 * j + half]) };
             let to = &mut out[64 * j + 16 * half..];
             to[..16].copy_from_slice(&halves[..16]);
             to[32..48].copy_from_slice(&halves[16..]);
@@ -81,10 +81,11 @@ pub(super) fn in_order<S: Ints>(s: S, w: [[S::B; 2]; 4], out: &mut [u8; BLOCK]) 
 
 impl<S: Ints> Sink<S> for Row {
     #[inline(always)]
-    fn by_256<F: Format>(&mut self, s: S, w: [S::B; 8], by: Scales<S>) {
+    unsafe fn by_256<F: SuperBlock>(&mut self, s: S, p: *const u8) {
         let (mut scales, mut mins) = ([0; 16], [0; 16]);
-        // SAFETY: there is room for 16 numbers in each, and for 256 bytes.
-        unsafe {
+        // SAFETY: the block is the caller's word; there is room for 16 numbers in each, and for 256 bytes.
+        let by = unsafe {
+            let (w, by) = (quarters::<S, F>(s, p), F::scales(s, p));
             s.store_w(scales.as_mut_ptr(), by.scales);
             if let Some(by) = by.mins {
                 s.store_w(mins.as_mut_ptr(), by);
@@ -92,7 +93,8 @@ impl<S: Ints> Sink<S> for Row {
             for j in 0..8 {
                 s.store(self.w.as_mut_ptr().add(32 * j), w[j]);
             }
-        }
+            by
+        };
         // Those of parts of 16 at even places, then those at odd ones; of parts of 32 twice all of them.
         let of_part = |part: usize| part / 2 + part % 2 * 8;
         self.d = std::array::from_fn(|part| number(by.d * f32::from(scales[of_part(part)])));
@@ -104,7 +106,9 @@ impl<S: Ints> Sink<S> for Row {
     }
 
     #[inline(always)]
-    fn by_64<F: Format>(&mut self, s: S, w: [[S::B; 2]; 4], d: S::F, m: Option<S::F>) {
+    unsafe fn by_64<F: Blocks>(&mut self, s: S, p: *const u8) {
+        // SAFETY: the caller's word.
+        let (w, (d, m)) = unsafe { (quarters::<S, F>(s, p), F::scales(s, p)) };
         in_order(s, w, &mut self.w);
         let mut numbers = [0.0; 8];
         // SAFETY: there is room for 8 numbers.
@@ -119,7 +123,9 @@ impl<S: Ints> Sink<S> for Row {
     }
 
     #[inline(always)]
-    fn by_32<F: Format>(&mut self, s: S, w: [S::B; 8], d: S::F) {
+    unsafe fn by_32<F: Blocks>(&mut self, s: S, p: *const u8) {
+        // SAFETY: the caller's word.
+        let (w, (d, _)) = unsafe { (quarters::<S, F>(s, p), F::scales(s, p)) };
         let mut numbers = [0.0; 8];
         // SAFETY: there is room for 256 bytes and 8 numbers.
         unsafe {

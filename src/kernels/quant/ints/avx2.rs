@@ -28,13 +28,45 @@ impl Vnni {
     }
 }
 
-/// The same vector, of which the compiler then knows nothing. Else, where both halves are equal, it makes of `spread` two shuffles in
-/// the place of one.
+/// The indices of `spread`.
+#[repr(align(32))]
+struct Lanes([[i16; 16]; 8]);
+
+static LANES: Lanes = {
+    let mut lanes = [[0; 16]; 8];
+    let mut j = 0;
+    while j < 8 {
+        lanes[j] = [2 * j as i16 + (2 * j as i16 + 1) * 256; 16];
+        j += 1;
+    }
+    Lanes(lanes)
+};
+
+/// `Ints::spread`, not by the intrinsic: of indices that it knows the compiler makes two shuffles of words in the place of one of bytes.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn opaque(mut a: __m256i) -> __m256i {
+fn spread<const J: usize>(a: __m256i) -> __m256i {
+    let out;
+    // SAFETY: one instruction, which reads 32 bytes of LANES.
+    unsafe {
+        std::arch::asm!(
+            "vpshufb {out}, {a}, ymmword ptr [{lanes} + {at}]",
+            out = lateout(ymm_reg) out,
+            a = in(ymm_reg) a,
+            lanes = in(reg) &LANES.0,
+            at = const 32 * J,
+            options(pure, readonly, nostack, preserves_flags)
+        );
+    }
+    out
+}
+
+/// `Ints::here`.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn here(mut a: __m256i) -> __m256i {
     // SAFETY: there are no instructions.
-    unsafe { std::arch::asm!("/* {0} */", inout(ymm_reg) a, options(pure, nomem, nostack, preserves_flags)) };
+    unsafe { std::arch::asm!("/* {a} */", a = inout(ymm_reg) a, options(nomem, nostack, preserves_flags)) };
     a
 }
 
@@ -113,7 +145,7 @@ macro_rules! ints {
                 }
                 fn splat_w(x: i16) -> __m256i { _mm256_set1_epi16(x) }
                 fn widen_twice(bytes: u64) -> __m256i {
-                    opaque(_mm256_broadcastsi128_si256(_mm_cvtepu8_epi16(_mm_cvtsi64_si128(bytes as i64))))
+                    _mm256_broadcastsi128_si256(_mm_cvtepu8_epi16(_mm_cvtsi64_si128(bytes as i64)))
                 }
                 fn widen_split(bytes: [u64; 2]) -> __m256i {
                     let bytes = _mm_set_epi64x(bytes[1] as i64, bytes[0] as i64);
@@ -123,22 +155,16 @@ macro_rules! ints {
                 fn add_w(a: __m256i, b: __m256i) -> __m256i { _mm256_add_epi16(a, b) }
                 fn sub_w(a: __m256i, b: __m256i) -> __m256i { _mm256_sub_epi16(a, b) }
                 fn mul_w(a: __m256i, b: __m256i) -> __m256i { _mm256_mullo_epi16(a, b) }
-                fn spread<const J: usize>(a: __m256i) -> __m256i {
-                    let lane = 2 * J as i16;
-                    _mm256_shuffle_epi8(a, _mm256_set1_epi16(lane | (lane + 1) << 8))
-                }
+                fn spread<const J: usize>(a: __m256i) -> __m256i { spread::<J>(a) }
+                fn here(a: __m256i) -> __m256i { here(a) }
                 fn zero() -> __m256i { _mm256_setzero_si256() }
-                fn add_i(a: __m256i, b: __m256i) -> __m256i { _mm256_add_epi32(a, b) }
                 fn sub_i(a: __m256i, b: __m256i) -> __m256i { _mm256_sub_epi32(a, b) }
                 fn mul_i(a: __m256i, by: i32) -> __m256i { _mm256_mullo_epi32(a, _mm256_set1_epi32(by)) }
                 fn halves_of_256(a: __m256i) -> [__m256i; 2] {
                     let zero = _mm256_setzero_si256();
                     [_mm256_blend_epi32::<0b1100_1100>(a, zero), _mm256_blend_epi32::<0b0011_0011>(a, zero)]
                 }
-                fn sums_of_halves(a: [__m256i; 4]) -> __m256i {
-                    let [a, b, c, d] = a;
-                    _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d))
-                }
+                fn join(a: __m256i, b: __m256i) -> __m256i { _mm256_hadd_epi32(a, b) }
                 fn sums_of_vectors(a: [__m256i; 8]) -> __m256i {
                     let [a, b, c, d, e, f, g, h] = a;
                     let even = _mm256_hadd_epi32(_mm256_hadd_epi32(a, c), _mm256_hadd_epi32(e, g));
@@ -160,9 +186,18 @@ macro_rules! ints {
                 fn set_four(a: [f32; 4]) -> __m256 { _mm256_castps128_ps256(_mm_setr_ps(a[0], a[1], a[2], a[3])) }
                 fn rows_f(rows: [__m256; 4]) -> __m256 {
                     let [a, b, c, d] = rows;
-                    // Lanes two and two, then four and four, of each half.
-                    let four = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
-                    _mm256_castps128_ps256(_mm_add_ps(_mm256_castps256_ps128(four), _mm256_extractf128_ps::<1>(four)))
+                    // Lanes 0 and 1 of two rows (and 4 and 5), 2 and 3 (6 and 7); then each lane of all rows.
+                    let (ab, cd) = (
+                        [_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b)],
+                        [_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d)],
+                    );
+                    let two = |of: usize| {
+                        let (ab, cd) = (_mm256_castps_pd(ab[of]), _mm256_castps_pd(cd[of]));
+                        [_mm256_castpd_ps(_mm256_unpacklo_pd(ab, cd)), _mm256_castpd_ps(_mm256_unpackhi_pd(ab, cd))]
+                    };
+                    let ([first, second], [third, fourth]) = (two(0), two(1));
+                    let sums = _mm256_add_ps(_mm256_add_ps(_mm256_add_ps(first, second), third), fourth);
+                    _mm256_castps128_ps256(_mm_add_ps(_mm256_castps256_ps128(sums), _mm256_extractf128_ps::<1>(sums)))
                 }
             }
 
@@ -192,6 +227,15 @@ macro_rules! ints {
                 unsafe { _mm256_storeu_si256(p.cast(), a) }
             }
             #[inline(always)]
+            unsafe fn store_twice(self, p: *mut i16, a: __m256i) {
+                // SAFETY: features by `self`, memory by the caller.
+                unsafe {
+                    let a = _mm256_castsi256_si128(a);
+                    _mm_storeu_si128(p.cast(), _mm_unpacklo_epi16(a, a));
+                    _mm_storeu_si128(p.add(8).cast(), _mm_unpackhi_epi16(a, a));
+                }
+            }
+            #[inline(always)]
             unsafe fn store_f(self, p: *mut f32, a: __m256) {
                 // SAFETY: features by `self`, memory by the caller.
                 unsafe { _mm256_storeu_ps(p, a) }
@@ -208,6 +252,20 @@ macro_rules! ints {
             unsafe fn load_two(self, p: *const u8, q: *const u8) -> __m256i {
                 // SAFETY: features by `self`, memory by the caller.
                 unsafe { _mm256_set_m128i(_mm_loadu_si128(q.cast()), _mm_loadu_si128(p.cast())) }
+            }
+            #[inline(always)]
+            unsafe fn load_six_bits(self, p: *const u8) -> [__m256i; 2] {
+                // SAFETY: features by `self`, memory by the caller.
+                unsafe {
+                    let all = _mm_loadu_si128(p.cast()); // in its lanes d and e, then a, b, c
+                    let low = _mm_srlv_epi32(_mm_shuffle_epi32::<0b11_10_11_01>(all), _mm_setr_epi32(0, 0, 0, 4));
+                    let high = _mm_srli_epi32::<2>(_mm_shuffle_epi32::<0b10_00_01_00>(all));
+                    let (six, four, two) = (0x3f3f_3f3f, 0x0f0f_0f0f, 0x3030_3030);
+                    let low = _mm_and_si128(low, _mm_setr_epi32(six, four, six, four));
+                    let high = _mm_and_si128(high, _mm_setr_epi32(0, two, 0, two));
+                    let both = _mm256_cvtepu8_epi16(_mm_or_si128(low, high));
+                    [_mm256_permute4x64_epi64::<0b01_00_01_00>(both), _mm256_permute4x64_epi64::<0b11_10_11_10>(both)]
+                }
             }
             #[inline(always)]
             unsafe fn load_bits(self, p: *const u8, q: *const u8) -> [__m256i; 2] {
@@ -252,14 +310,11 @@ macro_rules! ints {
             unsafe fn load_halves(self, p: *const u8, stride: usize) -> __m256 {
                 // SAFETY: features by `self`, memory by the caller.
                 unsafe {
-                    let bits = _mm_cvtsi32_si128(p.cast::<u16>().read_unaligned().into());
-                    let bits = _mm_insert_epi16::<1>(bits, p.add(2 * stride).cast::<u16>().read_unaligned().into());
-                    let bits = _mm_insert_epi16::<2>(bits, p.add(4 * stride).cast::<u16>().read_unaligned().into());
-                    let bits = _mm_insert_epi16::<3>(bits, p.add(6 * stride).cast::<u16>().read_unaligned().into());
-                    let bits = _mm_insert_epi16::<4>(bits, p.add(stride).cast::<u16>().read_unaligned().into());
-                    let bits = _mm_insert_epi16::<5>(bits, p.add(3 * stride).cast::<u16>().read_unaligned().into());
-                    let bits = _mm_insert_epi16::<6>(bits, p.add(5 * stride).cast::<u16>().read_unaligned().into());
-                    let bits = _mm_insert_epi16::<7>(bits, p.add(7 * stride).cast::<u16>().read_unaligned().into());
+                    // By the units for integers, which have nothing else to do.
+                    let at = |j: usize| u64::from(p.add(j * stride).cast::<u16>().read_unaligned());
+                    let even = (at(0) | at(2) << 16) | (at(4) | at(6) << 16) << 32;
+                    let odd = (at(1) | at(3) << 16) | (at(5) | at(7) << 16) << 32;
+                    let bits = _mm_unpacklo_epi64(_mm_cvtsi64_si128(even as i64), _mm_cvtsi64_si128(odd as i64));
                     _mm256_cvtph_ps(bits)
                 }
             }

@@ -8,6 +8,8 @@ pub(in crate::kernels) mod avx2;
 pub(in crate::kernels) mod neon;
 pub(in crate::kernels) mod plain;
 
+use super::by_256::{load_u32, packed_scales_and_mins};
+
 /// One instruction set's vectors. "Halves" are the first and the last 16 bytes of one.
 pub(in crate::kernels) trait Ints: Copy {
     /// 32 bytes.
@@ -73,6 +75,10 @@ pub(in crate::kernels) trait Ints: Copy {
     /// # Safety
     /// There is room for 16 i16 at `p`.
     unsafe fn store_w(self, p: *mut i16, a: Self::W);
+    /// The lanes of the first half, each twice.
+    /// # Safety
+    /// There is room for 16 i16 at `p`.
+    unsafe fn store_twice(self, p: *mut i16, a: Self::W);
     /// Modulo 2^16.
     fn add_w(self, a: Self::W, b: Self::W) -> Self::W;
     /// # Safety
@@ -84,6 +90,15 @@ pub(in crate::kernels) trait Ints: Copy {
     unsafe fn load_w_twice(self, p: *const i16) -> Self::W;
     /// 8 unsigned bytes, from the least significant on, into both halves.
     fn widen_twice(self, bytes: u64) -> Self::W;
+    /// The scales and the minimums of a block of Q4_K or Q5_K, which are [`packed_scales_and_mins`]: each as [`Ints::widen_twice`].
+    /// # Safety
+    /// The first 16 bytes of the block lie at `p`.
+    #[inline(always)]
+    unsafe fn load_six_bits(self, p: *const u8) -> [Self::W; 2] {
+        // SAFETY: the caller's word.
+        let (scales, mins) = packed_scales_and_mins(unsafe { [load_u32(p.add(4)), load_u32(p.add(8)), load_u32(p.add(12))] });
+        [self.widen_twice(scales), self.widen_twice(mins)]
+    }
     /// 16 signed bytes: those at even places into the first half, those at odd ones into the second.
     fn widen_split(self, bytes: [u64; 2]) -> Self::W;
     fn sub_w(self, a: Self::W, b: Self::W) -> Self::W;
@@ -95,18 +110,22 @@ pub(in crate::kernels) trait Ints: Copy {
     fn add_products(self, sum: Self::I, a: Self::W, b: Self::W) -> Self::I;
     fn zero(self) -> Self::I;
     /// Modulo 2^32, as all sums of lanes.
-    fn add_i(self, a: Self::I, b: Self::I) -> Self::I;
     fn sub_i(self, a: Self::I, b: Self::I) -> Self::I;
     fn mul_i(self, a: Self::I, by: i32) -> Self::I;
     /// Lanes 0, 1, 4, 5 of `a`, and lanes 2, 3, 6, 7, zeros in the place of the others: those of [`Ints::add_products`] with what belongs to 16
     /// parts, even ones first, that are of the first half of them and of the second.
     fn halves_of_256(self, a: Self::I) -> [Self::I; 2];
-    /// The sums of the first halves of four vectors, then those of the last halves.
-    fn sums_of_halves(self, a: [Self::I; 4]) -> Self::I;
+    /// The sums of two neighbours, of each half: twice two of `a`, twice two of `b`.
+    fn join(self, a: Self::I, b: Self::I) -> Self::I;
     /// The sums of eight vectors, those at even places first.
     fn sums_of_vectors(self, a: [Self::I; 8]) -> Self::I;
     /// In lane r the sum of vector r; nothing in particular in the last four lanes.
     fn rows_i(self, rows: [Self::I; 4]) -> Self::I;
+    /// The same, computed before what the source has next: left to itself, a compiler may begin with much, of which registers then overflow.
+    #[inline(always)]
+    fn here(self, a: Self::I) -> Self::I {
+        a
+    }
     /// Rounded to nearest even.
     fn to_f32(self, a: Self::I) -> Self::F;
 
@@ -130,7 +149,7 @@ pub(in crate::kernels) trait Ints: Copy {
     fn mul(self, a: Self::F, b: Self::F) -> Self::F;
     /// The four in the first lanes.
     fn set_four(self, a: [f32; 4]) -> Self::F;
-    /// In lane r, ((a + b) + (c + d)) + ((e + f) + (g + h)) for a to h in vector r; nothing in particular in the last four lanes.
+    /// In lane r, (((a + b) + c) + d) + (((e + f) + g) + h) for a to h in vector r; nothing in particular in the last four lanes.
     fn rows_f(self, rows: [Self::F; 4]) -> Self::F;
 
     /// Asks for the cache line at `p`, which may be any address.

@@ -89,11 +89,13 @@ fn four_i(a: int32x4_t, b: int32x4_t, c: int32x4_t, d: int32x4_t) -> int32x4_t {
     vpaddq_s32(vpaddq_s32(a, b), vpaddq_s32(c, d))
 }
 
-/// The same: lanes two and two, then four.
+/// The sums of the lanes of each, in order.
 #[inline]
 #[target_feature(enable = "neon")]
-fn four_f(a: float32x4_t, b: float32x4_t, c: float32x4_t, d: float32x4_t) -> float32x4_t {
-    vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d))
+fn four_f(rows: [float32x4_t; 4]) -> float32x4_t {
+    let [a, b, c, d] = rows.map(|row| vreinterpretq_u8_f32(row));
+    let [first, second, third, fourth] = four_rows(a, b, c, d).map(|lane| vreinterpretq_f32_u8(lane));
+    vaddq_f32(vaddq_f32(vaddq_f32(first, second), third), fourth)
 }
 
 impl Ints for Neon {
@@ -166,7 +168,6 @@ impl Ints for Neon {
             halves!(int32x4x2_t, sum, products => vaddq_s32(sum, products))
         }
         fn zero() -> I { int32x4x2_t(vdupq_n_s32(0), vdupq_n_s32(0)) }
-        fn add_i(a: I, b: I) -> I { halves!(int32x4x2_t, a, b => vaddq_s32(a, b)) }
         fn sub_i(a: I, b: I) -> I { halves!(int32x4x2_t, a, b => vsubq_s32(a, b)) }
         fn mul_i(a: I, by: i32) -> I { halves!(int32x4x2_t, a => vmulq_n_s32(a, by)) }
         fn halves_of_256(a: I) -> [I; 2] {
@@ -174,10 +175,7 @@ impl Ints for Neon {
             let first = int32x4x2_t(low, high);
             [first, int32x4x2_t(vsubq_s32(a.0, low), vsubq_s32(a.1, high))]
         }
-        fn sums_of_halves(a: [I; 4]) -> I {
-            let [a, b, c, d] = a;
-            int32x4x2_t(four_i(a.0, b.0, c.0, d.0), four_i(a.1, b.1, c.1, d.1))
-        }
+        fn join(a: I, b: I) -> I { halves!(int32x4x2_t, a, b => vpaddq_s32(a, b)) }
         fn sums_of_vectors(a: [I; 8]) -> I {
             let [a, b, c, d, e, f, g, h] = each!(8, J => vaddq_s32(a[J].0, a[J].1));
             int32x4x2_t(four_i(a, c, e, g), four_i(b, d, f, h))
@@ -198,7 +196,7 @@ impl Ints for Neon {
         }
         fn rows_f(rows: [F; 4]) -> F {
             let [a, b, c, d] = rows;
-            let (first, last) = (four_f(a.0, b.0, c.0, d.0), four_f(a.1, b.1, c.1, d.1));
+            let (first, last) = (four_f([a.0, b.0, c.0, d.0]), four_f([a.1, b.1, c.1, d.1]));
             let sums = vaddq_f32(first, last);
             float32x4x2_t(sums, sums)
         }
@@ -228,6 +226,11 @@ impl Ints for Neon {
         // SAFETY: features by `self`, memory by the caller.
         let pair = unsafe { vreinterpretq_s16_u32(vdupq_n_u32(p.cast::<u32>().read_unaligned())) };
         int16x8x2_t(pair, pair)
+    }
+    #[inline(always)]
+    unsafe fn store_twice(self, p: *mut i16, a: W) {
+        // SAFETY: features by `self`, memory by the caller.
+        unsafe { vst2q_s16(p, int16x8x2_t(a.0, a.0)) }
     }
     #[inline(always)]
     unsafe fn store_w(self, p: *mut i16, a: W) {

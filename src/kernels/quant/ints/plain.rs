@@ -128,6 +128,11 @@ impl Ints for Plain {
         std::array::from_fn(|i| pair[i % 2])
     }
     #[inline(always)]
+    unsafe fn store_twice(self, p: *mut i16, a: W) {
+        // SAFETY: the caller's word.
+        unsafe { p.cast::<[i16; 16]>().write_unaligned(std::array::from_fn(|i| a[i / 2])) }
+    }
+    #[inline(always)]
     unsafe fn store_w(self, p: *mut i16, a: W) {
         // SAFETY: the caller's word.
         unsafe { p.cast::<W>().write_unaligned(a) }
@@ -182,10 +187,6 @@ impl Ints for Plain {
         [0; 8]
     }
     #[inline(always)]
-    fn add_i(self, a: I, b: I) -> I {
-        zip(a, b, i32::wrapping_add)
-    }
-    #[inline(always)]
     fn sub_i(self, a: I, b: I) -> I {
         zip(a, b, i32::wrapping_sub)
     }
@@ -199,8 +200,8 @@ impl Ints for Plain {
         [half(0), half(1)]
     }
     #[inline(always)]
-    fn sums_of_halves(self, a: [I; 4]) -> I {
-        std::array::from_fn(|i| total(&a[i % 4][i / 4 * 4..][..4]))
+    fn join(self, a: I, b: I) -> I {
+        std::array::from_fn(|i| total(&[a, b][i % 4 / 2][i / 4 * 4 + i % 2 * 2..][..2]))
     }
     #[inline(always)]
     fn sums_of_vectors(self, a: [I; 8]) -> I {
@@ -258,7 +259,7 @@ impl Ints for Plain {
     fn rows_f(self, rows: [F; 4]) -> F {
         std::array::from_fn(|i| {
             let [a, b, c, d, e, f, g, h] = rows[i % 4];
-            ((a + b) + (c + d)) + ((e + f) + (g + h))
+            (((a + b) + c) + d) + (((e + f) + g) + h)
         })
     }
     #[inline(always)]
