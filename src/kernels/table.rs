@@ -2,11 +2,11 @@
 
 use super::{Isa, Kernels, attention, float, quant, vector};
 
-/// The table of the instruction set that has `$features`, with vectors of type `$simd` and these quantised products. Each function here is the one that
+/// The table of the instruction set that has `$features`, with vectors of type `$simd`, integers by `$ints` and these quantised products. Each function here is the one that
 /// carries the features; all that it calls is inlined into it.
 #[cfg(target_arch = "x86_64")]
 macro_rules! table {
-    ($isa:expr, $simd:path, $products:expr, $features:literal) => {{
+    ($isa:expr, $simd:path, $ints:expr, $products:expr, $features:literal) => {{
         use crate::kernels::Kernels;
         use crate::kernels::attention::{self, BlockProduct};
         use crate::kernels::float::{Element, Floats, Product, convert, in_out, out_in};
@@ -42,7 +42,7 @@ macro_rules! table {
         }
         #[target_feature(enable = $features)]
         fn quantise(x: &[f32], n_in: usize, scaling: Scaling, first: usize, out: &mut [Activations]) {
-            activations::quantise(x, n_in, scaling, first, out)
+            activations::quantise($ints, x, n_in, scaling, first, out)
         }
         #[target_feature(enable = $features)]
         fn pack<E: Element>(src: &[f32], dst: &mut [u8]) {
@@ -175,7 +175,7 @@ const SCALAR_TABLE: Kernels = Kernels {
     unpack: float::scalar::UNPACK,
     unpack_quant: quant::UNPACK,
     products: quant::PRODUCTS,
-    quantise: quant::activations::quantise,
+    quantise: quant::QUANTISE,
     pack: float::scalar::PACK,
     rms_norm: vector::scalar::rms_norm,
     layer_norm: vector::scalar::layer_norm,
@@ -202,14 +202,20 @@ static NEON: Kernels = Kernels { isa: Isa::Neon, products: NEON_PRODUCTS, ..SCAL
 const NEON_PRODUCTS: Products = products!(super::quant::ints::neon::Neon, "neon");
 
 #[cfg(target_arch = "x86_64")]
-static AVX2: Kernels = table!(Isa::Avx2, super::simd::avx2::Avx2, AVX2_PRODUCTS, "avx2,fma,f16c");
+static AVX2: Kernels =
+    table!(Isa::Avx2, super::simd::avx2::Avx2, crate::kernels::quant::ints::avx2::Avx2::new(), AVX2_PRODUCTS, "avx2,fma,f16c");
 #[cfg(target_arch = "x86_64")]
 const AVX2_PRODUCTS: Products = products!(super::quant::ints::avx2::Avx2, "avx2,fma,f16c");
 #[cfg(target_arch = "x86_64")]
 static AVX512: Kernels = AVX512_TABLE;
 #[cfg(target_arch = "x86_64")]
-const AVX512_TABLE: Kernels =
-    table!(Isa::Avx512, super::simd::avx512::Avx512, AVX2_PRODUCTS, "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq");
+const AVX512_TABLE: Kernels = table!(
+    Isa::Avx512,
+    super::simd::avx512::Avx512,
+    crate::kernels::quant::ints::avx2::Avx2::new(),
+    AVX2_PRODUCTS,
+    "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq"
+);
 /// AVX-512 with VNNI, which all but the first CPUs with AVX-512 have.
 #[cfg(target_arch = "x86_64")]
 static AVX512_VNNI: Kernels = AVX512_VNNI_TABLE;
@@ -236,7 +242,8 @@ static AMX: Kernels = Kernels {
 #[cfg(all(test, target_arch = "x86_64"))]
 pub(super) static EMULATED: Kernels = EMULATED_TABLE;
 #[cfg(all(test, target_arch = "x86_64"))]
-const EMULATED_TABLE: Kernels = table!(Isa::Avx512, super::simd::emulated::Emulated, quant::PRODUCTS, "sse2");
+const EMULATED_TABLE: Kernels =
+    table!(Isa::Avx512, super::simd::emulated::Emulated, crate::kernels::quant::ints::plain::Plain, quant::PRODUCTS, "sse2");
 /// With tiles that are emulated too.
 #[cfg(all(test, target_arch = "x86_64"))]
 pub(super) static EMULATED_TILES: Kernels = Kernels {
@@ -258,7 +265,7 @@ pub(super) static AVX2_EMULATED_TILES: Kernels = Kernels {
         crate::kernels::tiles::emulated::Emulated,
         "avx2,fma,f16c"
     )),
-    ..table!(Isa::Avx2, super::simd::avx2::Avx2, AVX2_PRODUCTS, "avx2,fma,f16c")
+    ..table!(Isa::Avx2, super::simd::avx2::Avx2, crate::kernels::quant::ints::avx2::Avx2::new(), AVX2_PRODUCTS, "avx2,fma,f16c")
 };
 
 /// The table of `isa`, which this CPU must have.

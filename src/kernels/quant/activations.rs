@@ -5,6 +5,10 @@
 //! `d·f ≤ max|part| / 127 + max|block| / 3937`: nearly what a scale of its own would give, and an integer product can take `f` in.
 //! Where only types with a floating-point scale to each 32 will meet them, each 32 do have a scale of their own ([`Scaling`]).
 
+// Loops by number: what iterators are made of is functions of their own, which a compiler may leave without the CPU's features.
+#![allow(clippy::needless_range_loop)]
+
+use super::ints::Ints;
 use super::many::OFFSET;
 use crate::format::DType;
 
@@ -75,12 +79,19 @@ impl Activations {
 /// Rounds the blocks from number `first` on of every row of `x: [n_tokens, n_in]`; `out` is `[blocks, n_tokens]`. The last block of a row
 /// is filled up with zeros. One that holds a NaN or an infinity makes every product with it a NaN.
 #[inline(always)]
-pub(in crate::kernels) fn quantise(x: &[f32], n_in: usize, scaling: Scaling, first: usize, out: &mut [Activations]) {
+pub(in crate::kernels) fn quantise<S: Ints>(
+    s: S,
+    x: &[f32],
+    n_in: usize,
+    scaling: Scaling,
+    first: usize,
+    out: &mut [Activations],
+) {
     let n_tokens = x.len() / n_in;
     for (block, out) in out.chunks_exact_mut(n_tokens).enumerate() {
         let block = (first + block) * BLOCK..n_in.min((first + block + 1) * BLOCK);
         for (x, out) in x.chunks_exact(n_in).zip(&mut *out) {
-            quantise_part(&x[block.clone()], scaling, out);
+            quantise_part(s, &x[block.clone()], scaling, out);
         }
         if n_tokens > 1 {
             out.iter_mut().for_each(Activations::set_offsets);
@@ -100,13 +111,13 @@ impl Activations {
 
 /// Up to a block of activations, filled up with zeros.
 #[inline(always)]
-fn quantise_part(x: &[f32], scaling: Scaling, out: &mut Activations) {
+fn quantise_part<S: Ints>(s: S, x: &[f32], scaling: Scaling, out: &mut Activations) {
     match x.first_chunk() {
-        Some(x) => quantise_block(x, scaling, out),
+        Some(x) => quantise_block(s, x, scaling, out),
         None => {
             let mut filled = [0.0; BLOCK];
             filled[..x.len()].copy_from_slice(x);
-            quantise_block(&filled, scaling, out);
+            quantise_block(s, &filled, scaling, out);
         }
     }
 }
@@ -116,14 +127,36 @@ pub(super) const fn split(j: usize) -> usize {
     j / 2 + j % 2 * 4
 }
 
+/// For each 32 the bits of its largest magnitude: they are in the order of the magnitudes, and a NaN's are above all others.
 #[inline(always)]
-fn quantise_block(x: &[f32; BLOCK], scaling: Scaling, out: &mut Activations) {
-    let (parts, _) = x.as_chunks::<PART>();
-    // The bits of magnitudes are in the order of the magnitudes, and a NaN's are above all others.
-    let mut largest = [0u32; 8];
-    for (largest, part) in largest.iter_mut().zip(parts) {
+pub(super) fn largest(x: &[f32; BLOCK]) -> [u32; 8] {
+    let mut largest = [0; 8];
+    for (largest, part) in largest.iter_mut().zip(x.as_chunks::<PART>().0) {
         *largest = part.iter().fold(0, |m, x| m.max(x.to_bits() & 0x7fff_ffff));
     }
+    largest
+}
+
+/// `x · by` rounded to nearest (ties to even), `by` being that of the 32 that x is of, to at most 127 in magnitude; the sums of each 32's first 16 and
+/// of its last 16.
+#[inline(always)]
+pub(super) fn round(x: &[f32; BLOCK], by: &[f32; 8], q: &mut [i8; BLOCK]) -> [[i32; 8]; 2] {
+    let mut sums = [[0; 8]; 2];
+    for (j, (q, x)) in q.as_chunks_mut::<PART>().0.iter_mut().zip(x.as_chunks::<PART>().0).enumerate() {
+        for (i, (q, x)) in q.iter_mut().zip(x).enumerate() {
+            // |x · by| is at most 127 and a few roundings, so adding 1.5·2^23 leaves the nearest integer in the last bits.
+            const SHIFT: f32 = 12_582_912.0;
+            let rounded = (x * by[j] + SHIFT).to_bits().wrapping_sub(SHIFT.to_bits()) as i32;
+            *q = rounded as i8;
+            sums[i / (PART / 2)][j] += rounded;
+        }
+    }
+    sums
+}
+
+#[inline(always)]
+fn quantise_block<S: Ints>(s: S, x: &[f32; BLOCK], scaling: Scaling, out: &mut Activations) {
+    let largest = s.largest(x);
     let max = f32::from_bits(largest.into_iter().fold(0, u32::max));
     if max < LEAST || !max.is_finite() {
         let scale = if max.is_finite() { 0.0 } else { f32::NAN };
@@ -132,33 +165,24 @@ fn quantise_block(x: &[f32; BLOCK], scaling: Scaling, out: &mut Activations) {
     }
     out.scale = max / (MAX_Q * MAX_FACTOR);
     let per_factor = MAX_FACTOR / max;
-    for (j, part) in parts.iter().enumerate() {
+    let (mut scales, mut inverses) = ([0.0; 8], [0.0; 8]);
+    for j in 0..8 {
         let largest = f32::from_bits(largest[j]);
         let factor = (largest * per_factor).ceil().clamp(1.0, MAX_FACTOR);
-        let scale = match scaling {
+        out.factors[j] = factor as i16;
+        scales[j] = match scaling {
             // Parts that are as good as nothing beside their 256 keep to these: no denormals, no infinite inverse.
             Scaling::Own => (largest / MAX_Q).max(out.scale * LEAST_OWN),
             Scaling::Factors => out.scale * factor,
         };
-        let inverse = 1.0 / scale;
-        let (mut even, mut odd) = (0, 0);
-        let q = &mut out.q[j * PART..][..PART];
-        for (i, (q, x)) in q.iter_mut().zip(part).enumerate() {
-            // |x · inverse| is at most 127 and a few roundings, so adding 1.5·2^23 leaves the nearest integer (ties to even) in
-            // the last bits.
-            const SHIFT: f32 = 12_582_912.0;
-            let rounded = (x * inverse + SHIFT).to_bits().wrapping_sub(SHIFT.to_bits()) as i32;
-            *q = rounded as i8;
-            if i < PART / 2 {
-                even += rounded;
-            } else {
-                odd += rounded;
-            }
-        }
-        (out.sums_16[j], out.sums_16[j + 8]) = (even as i16, odd as i16);
-        out.sums_32[j] = (even + odd) as i16;
-        out.factors[j] = factor as i16;
-        out.scales[split(j)] = scale;
-        out.sums[split(j)] = scale * (even + odd) as f32;
+        inverses[j] = 1.0 / scales[j];
+    }
+    let [first, last] = s.round(x, &inverses, &mut out.q);
+    for j in 0..8 {
+        let sum = first[j] + last[j];
+        (out.sums_16[j], out.sums_16[j + 8]) = (first[j] as i16, last[j] as i16);
+        out.sums_32[j] = sum as i16;
+        out.scales[split(j)] = scales[j];
+        out.sums[split(j)] = scales[j] * sum as f32;
     }
 }

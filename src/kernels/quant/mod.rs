@@ -242,6 +242,10 @@ unsafe fn plain<F: Format>(p: &Product<'_>, scratch: &mut [f32], out: &mut Colum
     unsafe { matmul::<_, F>(ints::plain::Plain, p, scratch, out) }
 }
 
+/// Plain Rust.
+pub(super) const QUANTISE: Quantise =
+    |x, n_in, scaling, first, out| activations::quantise(ints::plain::Plain, x, n_in, scaling, first, out);
+
 /// Tokens that are too few to unpack weights for: see benches/LOG.md.
 const FEW: usize = 2;
 

@@ -319,6 +319,55 @@ macro_rules! ints {
                 }
             }
             #[inline(always)]
+            fn largest(self, x: &[f32; 256]) -> [u32; 8] {
+                let bits = |i: usize| {
+                    // SAFETY: features by `self`; there are 8 elements.
+                    unsafe { _mm256_and_si256(_mm256_loadu_si256(x[8 * i..][..8].as_ptr().cast()), _mm256_set1_epi32(i32::MAX)) }
+                };
+                // SAFETY: features by `self`; 8 numbers are written.
+                unsafe {
+                    let of_part = |j: usize| {
+                        let (first, last) = (_mm256_max_epu32(bits(j), bits(j + 1)), _mm256_max_epu32(bits(j + 2), bits(j + 3)));
+                        _mm256_max_epu32(first, last)
+                    };
+                    let vectors = each!(8, J => of_part(4 * J));
+                    // Lane j of all vectors' transposed ones is of part j.
+                    let lanes = self.transposed(vectors);
+                    let (a, b) = (_mm256_max_epu32(lanes[0], lanes[1]), _mm256_max_epu32(lanes[2], lanes[3]));
+                    let (c, d) = (_mm256_max_epu32(lanes[4], lanes[5]), _mm256_max_epu32(lanes[6], lanes[7]));
+                    let mut largest = [0; 8];
+                    let all = _mm256_max_epu32(_mm256_max_epu32(a, b), _mm256_max_epu32(c, d));
+                    _mm256_storeu_si256(largest.as_mut_ptr().cast(), all);
+                    largest
+                }
+            }
+            #[inline(always)]
+            fn round(self, x: &[f32; 256], by: &[f32; 8], q: &mut [i8; 256]) -> [[i32; 8]; 2] {
+                // SAFETY: features by `self`; there are 8 elements of x, 32 of q, 8 sums.
+                unsafe {
+                    let sums = each!(8, J => {
+                        let by = _mm256_set1_ps(by[J]);
+                        let rounded = each!(4, I => {
+                            _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x[32 * J + 8 * I..][..8].as_ptr()), by))
+                        });
+                        // Packing leaves quads of elements in the order 0, 2, 4, 6, 1, 3, 5, 7.
+                        let pairs = (_mm256_packs_epi32(rounded[0], rounded[1]), _mm256_packs_epi32(rounded[2], rounded[3]));
+                        let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+                        let bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(pairs.0, pairs.1), order);
+                        _mm256_storeu_si256(q[32 * J..][..32].as_mut_ptr().cast(), bytes);
+                        _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_set1_epi8(1), bytes), _mm256_set1_epi16(1))
+                    });
+                    // A half of each is of 16 elements.
+                    let [a, b, c, d, e, f, g, h] = sums;
+                    let first = _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d));
+                    let last = _mm256_hadd_epi32(_mm256_hadd_epi32(e, f), _mm256_hadd_epi32(g, h));
+                    let mut sums = [[0; 8]; 2];
+                    _mm256_storeu_si256(sums[0].as_mut_ptr().cast(), _mm256_permute2x128_si256::<0x20>(first, last));
+                    _mm256_storeu_si256(sums[1].as_mut_ptr().cast(), _mm256_permute2x128_si256::<0x31>(first, last));
+                    sums
+                }
+            }
+            #[inline(always)]
             fn prefetch(self, p: *const u8) {
                 // SAFETY: a prefetch of an address that is not mapped does nothing.
                 unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }

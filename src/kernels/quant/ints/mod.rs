@@ -8,6 +8,7 @@ pub(in crate::kernels) mod avx2;
 pub(in crate::kernels) mod neon;
 pub(in crate::kernels) mod plain;
 
+use super::activations;
 use super::by_256::{load_u32, packed_scales_and_mins};
 
 /// One instruction set's vectors. "Halves" are the first and the last 16 bytes of one.
@@ -151,6 +152,17 @@ pub(in crate::kernels) trait Ints: Copy {
     fn set_four(self, a: [f32; 4]) -> Self::F;
     /// In lane r, (((a + b) + c) + d) + (((e + f) + g) + h) for a to h in vector r; nothing in particular in the last four lanes.
     fn rows_f(self, rows: [Self::F; 4]) -> Self::F;
+
+    /// [`activations::largest`].
+    #[inline(always)]
+    fn largest(self, x: &[f32; 256]) -> [u32; 8] {
+        activations::largest(x)
+    }
+    /// [`activations::round`].
+    #[inline(always)]
+    fn round(self, x: &[f32; 256], by: &[f32; 8], q: &mut [i8; 256]) -> [[i32; 8]; 2] {
+        activations::round(x, by, q)
+    }
 
     /// Asks for the cache line at `p`, which may be any address.
     fn prefetch(self, p: *const u8);
