@@ -8,6 +8,7 @@
 // Loops by number: what iterators are made of is functions of their own, which a compiler may leave without the CPU's features.
 #![allow(clippy::needless_range_loop)]
 
+use super::FEW;
 use super::ints::Ints;
 use super::many::OFFSET;
 use crate::format::DType;
@@ -45,7 +46,7 @@ pub struct Activations {
     pub(super) scales: [f32; 8],
     /// That times Σ q, in the same order.
     pub(super) sums: [f32; 8],
-    /// For more than one token only: of each 16, −32 times the sum of the first two q of every four, and that of the last two.
+    /// With factors and for more than `FEW` tokens only: of each 16, −32 times the sum of the first two q of every four, and that of the last two.
     pub(super) offsets: [[i16; 2]; 16],
 }
 
@@ -93,7 +94,7 @@ pub(in crate::kernels) fn quantise<S: Ints>(
         for (x, out) in x.chunks_exact(n_in).zip(&mut *out) {
             quantise_part(s, &x[block.clone()], scaling, out);
         }
-        if n_tokens > 1 {
+        if n_tokens > FEW && scaling == Scaling::Factors {
             out.iter_mut().for_each(Activations::set_offsets);
         }
     }

@@ -22,8 +22,8 @@
 use super::activations::{Activations, BLOCK};
 use super::ints::Ints;
 use super::product::MAX_BYTES;
-use super::row::in_order;
-use super::{Blocks, Format, Product, Sink, SuperBlock, quarters};
+use super::row::{store, store_in_order};
+use super::{Blocks, Format, Product, Sink, SuperBlock};
 use crate::format::DType;
 use crate::threads::ColumnsMut;
 
@@ -141,15 +141,13 @@ impl<S: Ints> Sink<S> for Row {
     #[inline(always)]
     unsafe fn by_256<F: SuperBlock>(&mut self, s: S, p: *const u8) {
         let (mut scales, mut mins) = ([0; 16], [0; 16]);
-        // SAFETY: the block is the caller's word; the arrays have the 16 numbers and 256 bytes that are written.
+        // SAFETY: the block is the caller's word; the arrays have the 16 numbers that are written.
         let by = unsafe {
-            let (w, by) = (quarters::<S, F>(s, p), F::scales(s, p));
+            store::<S, F>(s, p, &mut self.w);
+            let by = F::scales(s, p);
             s.store_w(scales.as_mut_ptr(), by.scales);
             if let Some(by) = by.mins {
                 s.store_w(mins.as_mut_ptr(), by);
-            }
-            for j in 0..8 {
-                s.store(self.w.as_mut_ptr().add(32 * j), w[j]);
             }
             by
         };
@@ -178,11 +176,10 @@ impl<S: Ints> Sink<S> for Row {
 
     #[inline(always)]
     unsafe fn by_64<F: Blocks>(&mut self, s: S, p: *const u8) {
-        // SAFETY: the caller's word.
-        let (w, (d, m)) = unsafe { (quarters::<S, F>(s, p), F::scales(s, p)) };
-        in_order(s, w, &mut self.w);
-        // SAFETY: there is room for 8 numbers in each.
+        // SAFETY: the blocks are the caller's word; there is room for 8 numbers in each.
         unsafe {
+            store_in_order::<S, F>(s, p, &mut self.w);
+            let (d, m) = F::scales(s, p);
             s.store_f(self.d.as_mut_ptr(), d);
             if let Some(m) = m {
                 s.store_f(self.m.as_mut_ptr(), m);
@@ -192,14 +189,10 @@ impl<S: Ints> Sink<S> for Row {
 
     #[inline(always)]
     unsafe fn by_32<F: Blocks>(&mut self, s: S, p: *const u8) {
-        // SAFETY: the caller's word.
-        let (w, (d, _)) = unsafe { (quarters::<S, F>(s, p), F::scales(s, p)) };
-        // SAFETY: there is room for 256 bytes and 8 numbers.
+        // SAFETY: the blocks are the caller's word; there is room for 8 numbers.
         unsafe {
-            for j in 0..8 {
-                s.store(self.w.as_mut_ptr().add(32 * j), w[j]);
-            }
-            s.store_f(self.d.as_mut_ptr(), d);
+            store::<S, F>(s, p, &mut self.w);
+            s.store_f(self.d.as_mut_ptr(), F::scales(s, p).0);
         }
     }
 }

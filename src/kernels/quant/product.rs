@@ -51,7 +51,7 @@ struct Meeting<S: Ints> {
 }
 
 impl<S: Ints> Meeting<S> {
-    /// To the sum the parts, of which these are the sums of products of a row: p₀, p₂, p₄, p₆, p₁, p₃, p₅, p₇.
+    /// To the sum the parts, of which these are the sums of each row's products: p₀, p₂, p₄, p₆, p₁, p₃, p₅, p₇.
     #[inline(always)]
     fn add_parts<F: Blocks>(&mut self, s: S, sums: [S::I; ROWS]) {
         // SAFETY: the activations and the blocks are there.

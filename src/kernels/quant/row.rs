@@ -64,9 +64,29 @@ pub(in crate::kernels) fn read<S: Ints, F: Format>(s: S, blocks: &[u8], to: &mut
     }
 }
 
-/// The quarters that a [`Sink::by_64`] reads, in the order of their elements.
+/// The bytes of the elements at `p`, of types whose quarters have them in order.
+///
+/// # Safety
+/// Blocks of 256 elements lie at `p`.
 #[inline(always)]
-pub(super) fn in_order<S: Ints>(s: S, w: [S::B; 8], out: &mut [u8; BLOCK]) {
+pub(super) unsafe fn store<S: Ints, F: Format>(s: S, p: *const u8, out: &mut [u8; BLOCK]) {
+    // SAFETY: the caller's word; there is room for 256 bytes.
+    unsafe {
+        let w = quarters::<S, F>(s, p);
+        for j in 0..8 {
+            s.store(out.as_mut_ptr().add(32 * j), w[j]);
+        }
+    }
+}
+
+/// The same of types with quarters as [`Sink::by_64`] reads them.
+///
+/// # Safety
+/// Blocks of 256 elements lie at `p`.
+#[inline(always)]
+pub(super) unsafe fn store_in_order<S: Ints, F: Blocks>(s: S, p: *const u8, out: &mut [u8; BLOCK]) {
+    // SAFETY: the caller's word.
+    let w = unsafe { quarters::<S, F>(s, p) };
     let mut halves = [0; 32];
     for j in 0..4 {
         for half in 0..2 {
@@ -83,15 +103,13 @@ impl<S: Ints> Sink<S> for Row {
     #[inline(always)]
     unsafe fn by_256<F: SuperBlock>(&mut self, s: S, p: *const u8) {
         let (mut scales, mut mins) = ([0; 16], [0; 16]);
-        // SAFETY: the block is the caller's word; there is room for 16 numbers in each, and for 256 bytes.
+        // SAFETY: the block is the caller's word; there is room for 16 numbers in each.
         let by = unsafe {
-            let (w, by) = (quarters::<S, F>(s, p), F::scales(s, p));
+            store::<S, F>(s, p, &mut self.w);
+            let by = F::scales(s, p);
             s.store_w(scales.as_mut_ptr(), by.scales);
             if let Some(by) = by.mins {
                 s.store_w(mins.as_mut_ptr(), by);
-            }
-            for j in 0..8 {
-                s.store(self.w.as_mut_ptr().add(32 * j), w[j]);
             }
             by
         };
@@ -108,8 +126,10 @@ impl<S: Ints> Sink<S> for Row {
     #[inline(always)]
     unsafe fn by_64<F: Blocks>(&mut self, s: S, p: *const u8) {
         // SAFETY: the caller's word.
-        let (w, (d, m)) = unsafe { (quarters::<S, F>(s, p), F::scales(s, p)) };
-        in_order(s, w, &mut self.w);
+        let (d, m) = unsafe {
+            store_in_order::<S, F>(s, p, &mut self.w);
+            F::scales(s, p)
+        };
         let mut numbers = [0.0; 8];
         // SAFETY: there is room for 8 numbers.
         unsafe { s.store_f(numbers.as_mut_ptr(), d) };
@@ -124,15 +144,11 @@ impl<S: Ints> Sink<S> for Row {
 
     #[inline(always)]
     unsafe fn by_32<F: Blocks>(&mut self, s: S, p: *const u8) {
-        // SAFETY: the caller's word.
-        let (w, (d, _)) = unsafe { (quarters::<S, F>(s, p), F::scales(s, p)) };
         let mut numbers = [0.0; 8];
-        // SAFETY: there is room for 256 bytes and 8 numbers.
+        // SAFETY: the blocks are the caller's word; there is room for 8 numbers.
         unsafe {
-            for j in 0..8 {
-                s.store(self.w.as_mut_ptr().add(32 * j), w[j]);
-            }
-            s.store_f(numbers.as_mut_ptr(), d);
+            store::<S, F>(s, p, &mut self.w);
+            s.store_f(numbers.as_mut_ptr(), F::scales(s, p).0);
         }
         self.d = Row::by_32s(numbers);
         self.m = [-0.0; 16];

@@ -359,8 +359,8 @@ macro_rules! ints {
                     });
                     // A half of each is of 16 elements.
                     let [a, b, c, d, e, f, g, h] = sums;
-                    let first = _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d));
-                    let last = _mm256_hadd_epi32(_mm256_hadd_epi32(e, f), _mm256_hadd_epi32(g, h));
+                    let first = self.join(self.join(a, b), self.join(c, d));
+                    let last = self.join(self.join(e, f), self.join(g, h));
                     let mut sums = [[0; 8]; 2];
                     _mm256_storeu_si256(sums[0].as_mut_ptr().cast(), _mm256_permute2x128_si256::<0x20>(first, last));
                     _mm256_storeu_si256(sums[1].as_mut_ptr().cast(), _mm256_permute2x128_si256::<0x31>(first, last));

@@ -122,7 +122,7 @@ pub(in crate::kernels) trait Ints: Copy {
     fn sums_of_vectors(self, a: [Self::I; 8]) -> Self::I;
     /// In lane r the sum of vector r; nothing in particular in the last four lanes.
     fn rows_i(self, rows: [Self::I; 4]) -> Self::I;
-    /// The same, computed before what the source has next: left to itself, a compiler may begin with much, of which registers then overflow.
+    /// `a`, computed before what the source has next: left to itself, a compiler may begin with much, of which registers then overflow.
     #[inline(always)]
     fn here(self, a: Self::I) -> Self::I {
         a
