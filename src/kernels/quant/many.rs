@@ -26,6 +26,7 @@ use super::row::{store, store_in_order};
 use super::{Blocks, Format, Product, Sink, SuperBlock};
 use crate::format::DType;
 use crate::threads::ColumnsMut;
+use std::mem::offset_of;
 
 /// Rows of a panel: two vectors of lanes.
 const ROWS: usize = 16;
@@ -53,7 +54,7 @@ const fn are_few(blocks: usize) -> bool {
 struct Panel {
     /// As drawn above.
     w: [[[u8; QUAD]; ROWS]; BLOCK / QUAD],
-    /// As those of [`Row`].
+    /// As those of [`Row`], which says in what order parts are.
     scales: [[[i16; 2]; ROWS]; MAX_PARTS],
     mins: [[[i16; 2]; ROWS]; MAX_PARTS / 2],
     d: [[f32; ROWS]; 8],
@@ -74,16 +75,17 @@ impl Panel {
 #[repr(C, align(64))]
 struct Row {
     w: [u8; BLOCK],
-    /// Of types with integer scales: that of each part, twice; those minimums of two parts; and d and e as the first two of `d`.
+    /// Of types with integer scales: that of each part, twice, of parts of 16 those at even places first; in the same order the minimums; and d
+    /// and e as the first two of `d`.
     scales: [[i16; 2]; MAX_PARTS],
-    mins: [[i16; 2]; MAX_PARTS / 2],
+    mins: [i16; MAX_PARTS],
     /// Of the others: each part's d and m, those at even places first.
     d: [f32; 8],
     m: [f32; 8],
 }
 
 impl Row {
-    const ZERO: Row = Row { w: [0; BLOCK], scales: [[0; 2]; MAX_PARTS], mins: [[0; 2]; MAX_PARTS / 2], d: [0.0; 8], m: [0.0; 8] };
+    const ZERO: Row = Row { w: [0; BLOCK], scales: [[0; 2]; MAX_PARTS], mins: [0; MAX_PARTS], d: [0.0; 8], m: [0.0; 8] };
 }
 
 /// Whether a type has integer scales.
@@ -91,17 +93,25 @@ const fn by_256<F: Format>() -> bool {
     DType::Quant(F::TYPE).block_elements() == BLOCK
 }
 
-/// The quads of 8 rows that are `from` bytes apart, as the lanes of vectors that are `to` bytes apart.
+/// Where numbers that belong to part `part` of F are.
+const fn place<F: Format>(part: usize) -> usize {
+    if F::BYTES.part == 16 { part / 2 + part % 2 * 8 } else { part }
+}
+
+/// `n` quads of each of 16 rows that are a [`Row`] apart, to lanes of as many lines. A pair and a number are as long as a quad.
 ///
 /// # Safety
-/// There are 32 bytes of each row at `rows`, and room for 8 vectors at `panel`.
+/// They lie there, and there is room for n lines; n is a multiple of 4.
 #[inline(always)]
-unsafe fn interleave<S: Ints>(s: S, rows: *const u8, from: usize, panel: *mut u8, to: usize) {
-    // SAFETY: the caller's word.
-    unsafe {
-        let vectors = s.transposed(each!(8, R => s.load(rows.add(R * from))));
-        for i in 0..8 {
-            s.store(panel.add(i * to), vectors[i]);
+unsafe fn lines<S: Ints>(s: S, n: usize, rows: *const u8, to: *mut u8) {
+    for half in 0..2 {
+        for i in (0..n).step_by(4) {
+            // SAFETY: the caller's word.
+            unsafe {
+                let row = rows.add(8 * half * size_of::<Row>() + i * QUAD);
+                let vectors = s.load_rows(each!(8, R => row.add(R * size_of::<Row>())));
+                each!(4, I => s.store(to.add((i + I) * ROWS * QUAD + 32 * half), vectors[I]));
+            }
         }
     }
 }
@@ -110,28 +120,22 @@ impl Panel {
     /// From the 16 rows.
     #[inline(always)]
     fn fill<S: Ints, F: Format>(&mut self, s: S, rows: &[Row; ROWS]) {
-        const FROM: usize = size_of::<Row>();
-        const TO: usize = ROWS * QUAD;
-        for half in 0..2 {
-            let rows = &rows[8 * half];
-            let lines = |of_rows: *const u8, of_panel: *mut u8| {
-                // SAFETY: 8 rows follow each other from here on, as do 8 vectors, of which these are the halves. A pair and a number
-                // are as long as a quad.
-                unsafe { interleave(s, of_rows, FROM, of_panel.add(32 * half), TO) }
-            };
-            for j in 0..BLOCK / 32 {
-                lines(rows.w[32 * j..].as_ptr(), self.w[8 * j].as_mut_ptr().cast());
-            }
-            lines(rows.d.as_ptr().cast(), self.d.as_mut_ptr().cast());
+        let (from, to): (*const u8, *mut u8) = (rows.as_ptr().cast(), (&raw mut *self).cast());
+        // SAFETY: the quads of an array of rows go to the lines of the same array of the panel.
+        unsafe {
+            lines(s, BLOCK / QUAD, from.add(offset_of!(Row, w)), to.add(offset_of!(Panel, w)));
             if by_256::<F>() {
-                for part in (0..BLOCK / F::BYTES.part).step_by(8) {
-                    lines(rows.scales[part..].as_ptr().cast(), self.scales[part].as_mut_ptr().cast());
-                }
+                let parts = BLOCK / F::BYTES.part;
+                lines(s, 4, from.add(offset_of!(Row, d)), to.add(offset_of!(Panel, d)));
+                lines(s, parts, from.add(offset_of!(Row, scales)), to.add(offset_of!(Panel, scales)));
                 if F::BYTES.mins {
-                    lines(rows.mins.as_ptr().cast(), self.mins.as_mut_ptr().cast());
+                    lines(s, parts / 2, from.add(offset_of!(Row, mins)), to.add(offset_of!(Panel, mins)));
                 }
-            } else if F::BYTES.mins {
-                lines(rows.m.as_ptr().cast(), self.m.as_mut_ptr().cast());
+            } else {
+                lines(s, 8, from.add(offset_of!(Row, d)), to.add(offset_of!(Panel, d)));
+                if F::BYTES.mins {
+                    lines(s, 8, from.add(offset_of!(Row, m)), to.add(offset_of!(Panel, m)));
+                }
             }
         }
     }
@@ -140,31 +144,19 @@ impl Panel {
 impl<S: Ints> Sink<S> for Row {
     #[inline(always)]
     unsafe fn by_256<F: SuperBlock>(&mut self, s: S, p: *const u8) {
-        let (mut scales, mut mins) = ([0; 16], [0; 16]);
-        // SAFETY: the block is the caller's word; the arrays have the 16 numbers that are written.
+        // SAFETY: the block is the caller's word; there is room for the numbers that are written.
         let by = unsafe {
             store::<S, F>(s, p, &mut self.w);
             let by = F::scales(s, p);
-            s.store_w(scales.as_mut_ptr(), by.scales);
+            s.store_twice::<0>(self.scales.as_mut_ptr().cast(), by.scales);
+            if F::BYTES.part == 16 {
+                s.store_twice::<1>(self.scales[8..].as_mut_ptr().cast(), by.scales);
+            }
             if let Some(by) = by.mins {
-                s.store_w(mins.as_mut_ptr(), by);
+                s.store_w(self.mins.as_mut_ptr(), by);
             }
             by
         };
-        // The numbers of parts of 16 elements: those at even places, then those at odd ones. Of 32: twice all of them.
-        if F::BYTES.part == 16 {
-            for j in 0..8 {
-                (self.scales[2 * j], self.scales[2 * j + 1]) = ([scales[j]; 2], [scales[j + 8]; 2]);
-                self.mins[j] = [mins[j], mins[j + 8]];
-            }
-        } else {
-            for j in 0..8 {
-                self.scales[j] = [scales[j]; 2];
-            }
-            for j in 0..4 {
-                self.mins[j] = [mins[2 * j], mins[2 * j + 1]];
-            }
-        }
         (self.d[0], self.d[1]) = (by.d, by.e);
         if let Some(times) = (OFFSET as u8).checked_div(F::BYTES.offset)
             && times > 1
@@ -251,7 +243,7 @@ pub(super) unsafe fn matmul<S: Ints, F: Format>(s: S, p: &Product<'_>, scratch: 
 #[inline(always)]
 unsafe fn unpack<S: Ints, F: Format>(s: S, p: &Product<'_>, row: usize, block: usize, to: &mut Row) {
     let dtype = DType::Quant(F::TYPE);
-    let group_bytes = BLOCK / dtype.block_elements() * dtype.block_bytes();
+    let group_bytes = group_bytes::<F>();
     let row_bytes = p.n_in / dtype.block_elements() * dtype.block_bytes();
     // SAFETY: the row's bytes are in w, as `check` saw; of its last block, what is there is copied and the rest is blocks of scale 0.
     unsafe {
@@ -267,40 +259,57 @@ unsafe fn unpack<S: Ints, F: Format>(s: S, p: &Product<'_>, row: usize, block: u
     }
 }
 
-/// The 256 elements of rows that are unpacked next, asked for line by line, evenly over the parts of all products of the ones before: memory
+/// The 256 elements of rows that are unpacked next, asked for row by row, evenly over the parts of all products of the ones before: memory
 /// would else rest meanwhile.
 struct Ahead {
+    /// The next row's.
     next: *const u8,
     row_bytes: usize,
-    /// Lines of a row, of all rows, and asked for so far.
-    lines: usize,
-    all: usize,
-    asked: usize,
-    /// Lines in a step.
-    each: usize,
+    /// Rows not asked for so far.
+    left: usize,
+    /// Rows in a step, steps until the next such one, and steps from one to the next.
+    rows: usize,
+    wait: usize,
+    every: usize,
 }
 
 impl Ahead {
     #[inline(always)]
     fn new<F: Format>(p: &Product<'_>, row: usize, block: usize, steps: usize) -> Self {
         let dtype = DType::Quant(F::TYPE);
-        let group_bytes = BLOCK / dtype.block_elements() * dtype.block_bytes();
         let row_bytes = p.n_in / dtype.block_elements() * dtype.block_bytes();
-        let lines = group_bytes.div_ceil(64) + 1; // they begin anywhere in a line
-        let next = p.w.as_ptr().wrapping_add((p.first + row) * row_bytes + block * group_bytes);
-        Self { next, row_bytes, lines, all: ROWS * lines, asked: 0, each: (ROWS * lines).div_ceil(steps) }
+        let next = p.w.as_ptr().wrapping_add((p.first + row) * row_bytes + block * group_bytes::<F>());
+        let every = (steps / ROWS).clamp(1, 8); // of many tokens it is soon over
+        Self { next, row_bytes, left: ROWS, rows: ROWS.div_ceil(steps), wait: every, every }
     }
 
     /// One step.
     #[inline(always)]
-    fn step<S: Ints>(&mut self, s: S) {
-        for _ in 0..self.each.min(self.all - self.asked) {
-            let (row, line) = (self.asked / self.lines, self.asked % self.lines);
-            // Any address may be asked for: at the end there are no such rows.
-            s.prefetch(self.next.wrapping_add(row * self.row_bytes + line * 64));
-            self.asked += 1;
+    fn step<S: Ints, F: Format>(&mut self, s: S) {
+        if self.left == 0 {
+            return;
         }
+        self.wait -= 1;
+        if self.wait > 0 {
+            return;
+        }
+        self.wait = self.every;
+        for _ in 0..self.rows.min(self.left) {
+            // Any address may be asked for: at the end there are no such rows. The line with the first byte came with the block before.
+            for last in (63..group_bytes::<F>()).step_by(64) {
+                s.prefetch(self.next.wrapping_add(last));
+            }
+            s.prefetch(self.next.wrapping_add(group_bytes::<F>() - 1));
+            self.next = self.next.wrapping_add(self.row_bytes);
+        }
+        self.left = self.left.saturating_sub(self.rows);
     }
+}
+
+/// Bytes of 256 elements.
+const fn group_bytes<F: Format>() -> usize {
+    let dtype = DType::Quant(F::TYPE);
+    BLOCK / dtype.block_elements() * dtype.block_bytes()
 }
 
 /// Two vectors of lanes for each of T tokens.
@@ -412,14 +421,14 @@ unsafe fn add_by_256<S: Ints, F: Format, const T: usize>(
         for i in 0..const { F::BYTES.sums() } {
             let mut total = [[s.zero(); 2]; T];
             for part in i * parts..(i + 1) * parts {
-                let scales: *const i16 = panel.scales[part].as_ptr().cast();
+                let scales: *const i16 = panel.scales[place::<F>(part)].as_ptr().cast();
                 let scales = [s.load_w(scales), s.load_w(scales.add(16))];
                 let mut by = [[s.splat_w(0); 2]; T];
                 for t in 0..T {
                     let factor = s.splat_w((*x.add(t)).factors[part * part_len / 32]);
                     by[t] = [s.mul_w(scales[0], factor), s.mul_w(scales[1], factor)];
                 }
-                ahead.step(s);
+                ahead.step::<S, F>(s);
                 add_part::<S, F, T>(s, panel, x, part, by, &mut total);
             }
             for t in 0..T {
@@ -436,11 +445,8 @@ unsafe fn add_by_256<S: Ints, F: Format, const T: usize>(
                 let mins = [s.load_w(mins), s.load_w(mins.add(16))];
                 for t in 0..T {
                     let x = &*x.add(t);
-                    let (factors, sums) = if part_len == 32 {
-                        (s.splat_pair(x.factors[2 * pair..].as_ptr()), s.splat_pair(x.sums_32[2 * pair..].as_ptr()))
-                    } else {
-                        (s.splat_w(x.factors[pair]), s.splat_pair([x.sums_16[pair], x.sums_16[pair + 8]].as_ptr()))
-                    };
+                    let sums = if part_len == 32 { x.sums_32.as_ptr() } else { x.sums_16.as_ptr() };
+                    let (factors, sums) = (s.splat_pair(x.factors[2 * pair % 8..].as_ptr()), s.splat_pair(sums.add(2 * pair)));
                     for v in 0..2 {
                         total[t][v] = s.add_products(total[t][v], s.mul_w(mins[v], factors), sums);
                     }
@@ -474,7 +480,7 @@ unsafe fn add_by_32<S: Ints, F: Format, const T: usize>(
     // SAFETY: of x the caller's word; all else are arrays of so many elements.
     unsafe {
         for j in 0..4 {
-            ahead.step(s);
+            ahead.step::<S, F>(s);
             each!(2, ODD => {
                 let mut total = [[s.zero(); 2]; T];
                 add_part::<S, F, T>(s, panel, x, 2 * j + ODD, one, &mut total);

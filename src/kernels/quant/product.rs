@@ -92,7 +92,7 @@ impl<S: Ints> Sink<S> for Meeting<S> {
             let scales = each!(4, R => s.mul_w(given[R].scales, factors));
             let mut stored = [[[0; 2]; 8]; ROWS];
             if F::BYTES.part == 32 {
-                each!(4, R => s.store_twice(stored[R].as_mut_ptr().cast(), scales[R]));
+                each!(4, R => s.store_twice::<0>(stored[R].as_mut_ptr().cast(), scales[R]));
             }
             // Opaque: a compiler that sees what was stored makes shuffles of the loads.
             let by = Spread { scales: &scales, stored: if F::BYTES.part == 32 { black_box(&stored) } else { &stored } };

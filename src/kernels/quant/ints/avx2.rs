@@ -61,6 +61,20 @@ fn spread<const J: usize>(a: __m256i) -> __m256i {
     out
 }
 
+/// Vector i has quads i of each, half by half.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn four_rows([a, b, c, d]: [__m256i; 4]) -> [__m256i; 4] {
+    let (ab, cd) =
+        ([_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b)], [_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d)]);
+    [
+        _mm256_unpacklo_epi64(ab[0], cd[0]),
+        _mm256_unpackhi_epi64(ab[0], cd[0]),
+        _mm256_unpacklo_epi64(ab[1], cd[1]),
+        _mm256_unpackhi_epi64(ab[1], cd[1]),
+    ]
+}
+
 /// `Ints::here`.
 #[inline]
 #[target_feature(enable = "avx2")]
@@ -93,40 +107,6 @@ macro_rules! ints {
             on_registers! {
                 $($own)*
 
-                fn transposed(rows: [__m256i; 8]) -> [__m256i; 8] {
-                    let [a, b, c, d, e, f, g, h] = rows;
-                    // Of four rows, quads 0 (and 4), 1 (5), 2 (6), 3 (7).
-                    let (ab, cd, ef, gh) = (
-                        [_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b)],
-                        [_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d)],
-                        [_mm256_unpacklo_epi32(e, f), _mm256_unpackhi_epi32(e, f)],
-                        [_mm256_unpacklo_epi32(g, h), _mm256_unpackhi_epi32(g, h)],
-                    );
-                    let (first, last) = (
-                        [
-                            _mm256_unpacklo_epi64(ab[0], cd[0]),
-                            _mm256_unpackhi_epi64(ab[0], cd[0]),
-                            _mm256_unpacklo_epi64(ab[1], cd[1]),
-                            _mm256_unpackhi_epi64(ab[1], cd[1]),
-                        ],
-                        [
-                            _mm256_unpacklo_epi64(ef[0], gh[0]),
-                            _mm256_unpackhi_epi64(ef[0], gh[0]),
-                            _mm256_unpacklo_epi64(ef[1], gh[1]),
-                            _mm256_unpackhi_epi64(ef[1], gh[1]),
-                        ],
-                    );
-                    [
-                        _mm256_permute2x128_si256::<0x20>(first[0], last[0]),
-                        _mm256_permute2x128_si256::<0x20>(first[1], last[1]),
-                        _mm256_permute2x128_si256::<0x20>(first[2], last[2]),
-                        _mm256_permute2x128_si256::<0x20>(first[3], last[3]),
-                        _mm256_permute2x128_si256::<0x31>(first[0], last[0]),
-                        _mm256_permute2x128_si256::<0x31>(first[1], last[1]),
-                        _mm256_permute2x128_si256::<0x31>(first[2], last[2]),
-                        _mm256_permute2x128_si256::<0x31>(first[3], last[3]),
-                    ]
-                }
                 fn or(a: __m256i, b: __m256i) -> __m256i { _mm256_or_si256(a, b) }
                 // Shifts of 16-bit lanes: what comes over from the neighbour is masked away.
                 fn right<const N: i32>(a: __m256i, mask: u8) -> __m256i {
@@ -212,6 +192,11 @@ macro_rules! ints {
                 unsafe { _mm256_storeu_si256(p.cast(), a) }
             }
             #[inline(always)]
+            unsafe fn load_rows(self, rows: [*const u8; 8]) -> [__m256i; 4] {
+                // SAFETY: features by `self`, memory by the caller.
+                unsafe { four_rows(each!(4, R => _mm256_loadu2_m128i(rows[R + 4].cast(), rows[R].cast()))) }
+            }
+            #[inline(always)]
             unsafe fn splat_quad(self, p: *const u8) -> __m256i {
                 // SAFETY: features by `self`, memory by the caller.
                 unsafe { _mm256_set1_epi32(p.cast::<i32>().read_unaligned()) }
@@ -227,10 +212,10 @@ macro_rules! ints {
                 unsafe { _mm256_storeu_si256(p.cast(), a) }
             }
             #[inline(always)]
-            unsafe fn store_twice(self, p: *mut i16, a: __m256i) {
+            unsafe fn store_twice<const HALF: i32>(self, p: *mut i16, a: __m256i) {
                 // SAFETY: features by `self`, memory by the caller.
                 unsafe {
-                    let a = _mm256_castsi256_si128(a);
+                    let a = _mm256_extracti128_si256::<HALF>(a);
                     _mm_storeu_si128(p.cast(), _mm_unpacklo_epi16(a, a));
                     _mm_storeu_si128(p.add(8).cast(), _mm_unpackhi_epi16(a, a));
                 }
@@ -331,12 +316,13 @@ macro_rules! ints {
                         _mm256_max_epu32(first, last)
                     };
                     let vectors = each!(8, J => of_part(4 * J));
-                    // Lane j of all vectors' transposed ones is of part j.
-                    let lanes = self.transposed(vectors);
-                    let (a, b) = (_mm256_max_epu32(lanes[0], lanes[1]), _mm256_max_epu32(lanes[2], lanes[3]));
-                    let (c, d) = (_mm256_max_epu32(lanes[4], lanes[5]), _mm256_max_epu32(lanes[6], lanes[7]));
+                    // The largest of a vector's halves; then lane j of all is of part j.
+                    let lanes = four_rows(each!(4, J => {
+                        let (a, b) = (vectors[J], vectors[J + 4]);
+                        _mm256_max_epu32(_mm256_permute2x128_si256::<0x20>(a, b), _mm256_permute2x128_si256::<0x31>(a, b))
+                    }));
                     let mut largest = [0; 8];
-                    let all = _mm256_max_epu32(_mm256_max_epu32(a, b), _mm256_max_epu32(c, d));
+                    let all = _mm256_max_epu32(_mm256_max_epu32(lanes[0], lanes[1]), _mm256_max_epu32(lanes[2], lanes[3]));
                     _mm256_storeu_si256(largest.as_mut_ptr().cast(), all);
                     largest
                 }

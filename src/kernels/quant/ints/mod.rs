@@ -28,8 +28,10 @@ pub(in crate::kernels) trait Ints: Copy {
     /// # Safety
     /// There is room for 32 bytes at `p`.
     unsafe fn store(self, p: *mut u8, a: Self::B);
-    /// Vector i has bytes 4i to 4i + 3 of each.
-    fn transposed(self, rows: [Self::B; 8]) -> [Self::B; 8];
+    /// Vector i has bytes 4i to 4i + 3 of each row.
+    /// # Safety
+    /// 16 bytes lie at each of `rows`.
+    unsafe fn load_rows(self, rows: [*const u8; 8]) -> [Self::B; 4];
     /// 4 bytes, again and again.
     /// # Safety
     /// 4 bytes lie at `p`.
@@ -76,10 +78,10 @@ pub(in crate::kernels) trait Ints: Copy {
     /// # Safety
     /// There is room for 16 i16 at `p`.
     unsafe fn store_w(self, p: *mut i16, a: Self::W);
-    /// The lanes of the first half, each twice.
+    /// The lanes of the first half (HALF = 0) or the last (1), each twice.
     /// # Safety
     /// There is room for 16 i16 at `p`.
-    unsafe fn store_twice(self, p: *mut i16, a: Self::W);
+    unsafe fn store_twice<const HALF: i32>(self, p: *mut i16, a: Self::W);
     /// Modulo 2^16.
     fn add_w(self, a: Self::W, b: Self::W) -> Self::W;
     /// # Safety

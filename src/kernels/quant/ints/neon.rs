@@ -105,21 +105,6 @@ impl Ints for Neon {
     type F = F;
 
     on_registers! {
-        fn transposed(rows: [B; 8]) -> [B; 8] {
-            let [a, b, c, d, e, f, g, h] = rows;
-            let (first, last) = (four_rows(a.0, b.0, c.0, d.0), four_rows(e.0, f.0, g.0, h.0));
-            let (first_high, last_high) = (four_rows(a.1, b.1, c.1, d.1), four_rows(e.1, f.1, g.1, h.1));
-            [
-                uint8x16x2_t(first[0], last[0]),
-                uint8x16x2_t(first[1], last[1]),
-                uint8x16x2_t(first[2], last[2]),
-                uint8x16x2_t(first[3], last[3]),
-                uint8x16x2_t(first_high[0], last_high[0]),
-                uint8x16x2_t(first_high[1], last_high[1]),
-                uint8x16x2_t(first_high[2], last_high[2]),
-                uint8x16x2_t(first_high[3], last_high[3]),
-            ]
-        }
         fn or(a: B, b: B) -> B { halves!(uint8x16x2_t, a, b => vorrq_u8(a, b)) }
         fn right<const N: i32>(a: B, mask: u8) -> B {
             halves!(uint8x16x2_t, a => vandq_u8(vshlq_u8(a, vdupq_n_s8(-N as i8)), vdupq_n_u8(mask)))
@@ -216,6 +201,15 @@ impl Ints for Neon {
         }
     }
     #[inline(always)]
+    unsafe fn load_rows(self, rows: [*const u8; 8]) -> [B; 4] {
+        // SAFETY: features by `self`, memory by the caller.
+        unsafe {
+            let [a, b, c, d, e, f, g, h] = each!(8, R => vld1q_u8(rows[R]));
+            let (first, last) = (four_rows(a, b, c, d), four_rows(e, f, g, h));
+            each!(4, I => uint8x16x2_t(first[I], last[I]))
+        }
+    }
+    #[inline(always)]
     unsafe fn splat_quad(self, p: *const u8) -> B {
         // SAFETY: features by `self`, memory by the caller.
         let quad = unsafe { vreinterpretq_u8_u32(vdupq_n_u32(p.cast::<u32>().read_unaligned())) };
@@ -228,9 +222,10 @@ impl Ints for Neon {
         int16x8x2_t(pair, pair)
     }
     #[inline(always)]
-    unsafe fn store_twice(self, p: *mut i16, a: W) {
+    unsafe fn store_twice<const HALF: i32>(self, p: *mut i16, a: W) {
+        let half = if HALF == 0 { a.0 } else { a.1 };
         // SAFETY: features by `self`, memory by the caller.
-        unsafe { vst2q_s16(p, int16x8x2_t(a.0, a.0)) }
+        unsafe { vst2q_s16(p, int16x8x2_t(half, half)) }
     }
     #[inline(always)]
     unsafe fn store_w(self, p: *mut i16, a: W) {

@@ -48,7 +48,9 @@ impl Ints for Plain {
         unsafe { p.cast::<B>().write_unaligned(a) }
     }
     #[inline(always)]
-    fn transposed(self, rows: [B; 8]) -> [B; 8] {
+    unsafe fn load_rows(self, rows: [*const u8; 8]) -> [B; 4] {
+        // SAFETY: the caller's word.
+        let rows = rows.map(|row| unsafe { row.cast::<[u8; 16]>().read_unaligned() });
         std::array::from_fn(|i| std::array::from_fn(|at| rows[at / 4][4 * i + at % 4]))
     }
     #[inline(always)]
@@ -128,9 +130,9 @@ impl Ints for Plain {
         std::array::from_fn(|i| pair[i % 2])
     }
     #[inline(always)]
-    unsafe fn store_twice(self, p: *mut i16, a: W) {
+    unsafe fn store_twice<const HALF: i32>(self, p: *mut i16, a: W) {
         // SAFETY: the caller's word.
-        unsafe { p.cast::<[i16; 16]>().write_unaligned(std::array::from_fn(|i| a[i / 2])) }
+        unsafe { p.cast::<[i16; 16]>().write_unaligned(std::array::from_fn(|i| a[8 * HALF as usize + i / 2])) }
     }
     #[inline(always)]
     unsafe fn store_w(self, p: *mut i16, a: W) {
