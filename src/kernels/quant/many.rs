@@ -8,9 +8,8 @@
 //! w[k / 4] = | row 0: k..k+4 | row 1: k..k+4 | … | row 15: k..k+4 |        4 KB, which stay in the nearest cache
 //! ```
 //!
-//! and every token's four activations k..k+4, in all lanes, meet them. So the products of one output meet in one lane, and are summed in
-//! 16 bits as long as they fit; what follows (to 32 bits and times an integer scale once a part, or once a part to f32) is done for eight outputs
-//! at once.
+//! and every token's four activations k..k+4, in all lanes, meet them ([`lanes`]). So the products of one output meet in one lane, and
+//! what follows (times an integer scale once a part, or once a part to f32) is done for all outputs at once.
 //!
 //! **Blocking.** Of a few tokens all activations stay in the nearest caches: 16 rows are taken from end to end, as 16 streams. Of many, 256
 //! elements of all the tokens lie side by side (less than 256 KB for 512 tokens, which stay in L2) while the rows of a task pass by. Sums
@@ -19,6 +18,10 @@
 // Loops by number: what iterators are made of is functions of their own, which a compiler may leave without the CPU's features.
 #![allow(clippy::needless_range_loop)]
 
+pub(in crate::kernels) mod lanes;
+#[cfg(target_arch = "x86_64")]
+pub(in crate::kernels) mod vnni;
+
 use super::activations::{Activations, BLOCK};
 use super::ints::Ints;
 use super::product::MAX_BYTES;
@@ -26,12 +29,11 @@ use super::row::{store, store_in_order};
 use super::{Blocks, Format, Product, Sink, SuperBlock};
 use crate::format::DType;
 use crate::threads::ColumnsMut;
+use lanes::Lanes;
 use std::mem::offset_of;
 
-/// Rows of a panel: two vectors of lanes.
+/// Rows of a panel: a lane each.
 const ROWS: usize = 16;
-/// Tokens whose sums are in registers at once.
-const TOKENS: usize = 3;
 /// Bytes that are multiplied together: those of one lane.
 const QUAD: usize = 4;
 /// Parts of 256 elements, at most.
@@ -202,7 +204,7 @@ pub(super) unsafe fn matmul<S: Ints, F: Format>(s: S, p: &Product<'_>, scratch: 
     let (mut panel, mut rows) = (Panel::ZERO, [const { Row::ZERO }; ROWS]);
     let few = are_few(tokens * blocks);
     let place = |i: usize| if few { (i / blocks, i % blocks) } else { (i % groups, i / groups) };
-    let steps = tokens.div_ceil(TOKENS) * if by_256::<F>() { BLOCK / F::BYTES.part } else { 4 };
+    let steps = tokens.div_ceil(S::Lanes::TOKENS) * if by_256::<F>() { BLOCK / F::BYTES.part } else { 4 };
     for i in 0..groups * blocks {
         let (group, block) = place(i);
         for r in 0..ROWS {
@@ -219,10 +221,19 @@ pub(super) unsafe fn matmul<S: Ints, F: Format>(s: S, p: &Product<'_>, scratch: 
             let (x, sums) = (&x[t..], &mut sums[t * ROWS..]);
             // SAFETY: there are as many tokens, with ROWS sums each.
             t += unsafe {
-                match tokens - t {
-                    1 => add::<S, F, 1>(s, &panel, x, sums, &mut ahead),
-                    2 | 4 => add::<S, F, 2>(s, &panel, x, sums, &mut ahead),
-                    _ => add::<S, F, TOKENS>(s, &panel, x, sums, &mut ahead),
+                if const { S::Lanes::TOKENS == 8 } {
+                    match tokens - t {
+                        1 => add::<S, F, 1>(s, &panel, x, sums, &mut ahead),
+                        2 | 3 => add::<S, F, 2>(s, &panel, x, sums, &mut ahead),
+                        4..8 => add::<S, F, 4>(s, &panel, x, sums, &mut ahead),
+                        _ => add::<S, F, 8>(s, &panel, x, sums, &mut ahead),
+                    }
+                } else {
+                    match tokens - t {
+                        1 => add::<S, F, 1>(s, &panel, x, sums, &mut ahead),
+                        2 | 4 => add::<S, F, 2>(s, &panel, x, sums, &mut ahead),
+                        _ => add::<S, F, 3>(s, &panel, x, sums, &mut ahead),
+                    }
                 }
             };
         }
@@ -312,9 +323,6 @@ const fn group_bytes<F: Format>() -> usize {
     BLOCK / dtype.block_elements() * dtype.block_bytes()
 }
 
-/// Two vectors of lanes for each of T tokens.
-type Lanes<V, const T: usize> = [[V; 2]; T];
-
 /// Adds the products of `panel` with the first T tokens of `x` to `sums: [T, ROWS]`; returns T.
 ///
 /// # Safety
@@ -328,75 +336,30 @@ unsafe fn add<S: Ints, F: Format, const T: usize>(
     ahead: &mut Ahead,
 ) -> usize {
     debug_assert!(x.len() >= T && sums.len() >= T * ROWS);
+    let l = s.lanes();
+    let x = x.as_ptr();
+    let mut sum = [l.splat_f(0.0); T];
+    for t in 0..T {
+        if let Some(from) = sums[t * ROWS..].first_chunk() {
+            sum[t] = l.load_f(from);
+        }
+    }
     // SAFETY: the caller's word.
     unsafe {
-        let (x, y) = (x.as_ptr(), sums.as_mut_ptr());
-        let mut sum = [[s.splat_f(0.0); 2]; T];
-        for t in 0..T {
-            sum[t] = [s.load_f(y.add(t * ROWS)), s.load_f(y.add(t * ROWS + 8))];
-        }
         if by_256::<F>() {
             add_by_256::<S, F, T>(s, panel, x, &mut sum, ahead);
         } else {
             add_by_32::<S, F, T>(s, panel, x, &mut sum, ahead);
         }
         for t in 0..T {
-            s.store_f(y.add(t * ROWS), sum[t][0]);
-            s.store_f(y.add(t * ROWS + 8), sum[t][1]);
+            l.store_f(sums.as_mut_ptr().add(t * ROWS), sum[t]);
         }
     }
     T
 }
 
-/// The sums of products with part `part`, times `by`, added to `total`.
-///
-/// # Safety
-/// There are T tokens at `x`.
-#[inline(always)]
-unsafe fn add_part<S: Ints, F: Format, const T: usize>(
-    s: S,
-    panel: &Panel,
-    x: *const Activations,
-    part: usize,
-    by: Lanes<S::W, T>,
-    total: &mut Lanes<S::I, T>,
-) {
-    let (quads, fits) = (F::BYTES.part / QUAD, const { F::BYTES.fits() });
-    // SAFETY: of x the caller's word; quads and parts are those of a block.
-    unsafe {
-        let mut pairs = [[s.splat_w(0); 2]; T];
-        if F::BYTES.offset > 0 {
-            for t in 0..T {
-                pairs[t] = [s.splat_pair((&raw const (*x.add(t)).offsets[part]).cast()); 2];
-            }
-        }
-        for i in 0..quads {
-            let k = part * quads + i;
-            let w: *const u8 = (&raw const panel.w[k]).cast();
-            let w = [s.load(w), s.load(w.add(32))];
-            let magnitude = if F::BYTES.signed { [s.magnitude(w[0]), s.magnitude(w[1])] } else { w };
-            for t in 0..T {
-                let q = s.splat_quad((&raw const (*x.add(t)).q).cast::<u8>().add(QUAD * k));
-                for v in 0..2 {
-                    if fits == 1 && !by_256::<F>() {
-                        total[t][v] = s.add_signed_quads(total[t][v], w[v], magnitude[v], q);
-                    } else {
-                        let two = if F::BYTES.signed { s.signed_pairs(w[v], magnitude[v], q) } else { s.pairs(w[v], q) };
-                        pairs[t][v] = s.add_w(pairs[t][v], two);
-                    }
-                }
-            }
-            if (i + 1) % fits == 0 || i + 1 == quads {
-                for t in 0..T {
-                    for v in 0..2 {
-                        total[t][v] = s.add_products(total[t][v], pairs[t][v], by[t][v]);
-                        pairs[t][v] = s.splat_w(0);
-                    }
-                }
-            }
-        }
-    }
-}
+/// What [`add`] sums, a vector to a token.
+type Sums<S, const T: usize> = [<<S as Ints>::Lanes as Lanes>::F; T];
 
 /// For types with integer scales.
 ///
@@ -407,56 +370,42 @@ unsafe fn add_by_256<S: Ints, F: Format, const T: usize>(
     s: S,
     panel: &Panel,
     x: *const Activations,
-    sum: &mut Lanes<S::F, T>,
+    sum: &mut Sums<S, T>,
     ahead: &mut Ahead,
 ) {
+    let l = s.lanes();
     let part_len = F::BYTES.part;
     let parts = BLOCK / part_len / const { F::BYTES.sums() };
     // SAFETY: of x the caller's word; all else are arrays of so many elements.
     unsafe {
-        let scaled = |s: S, number: &[f32; ROWS], t: usize| {
-            let (number, scale) = (number.as_ptr(), s.splat_f((*x.add(t)).scale));
-            [s.mul(s.load_f(number), scale), s.mul(s.load_f(number.add(8)), scale)]
-        };
         for i in 0..const { F::BYTES.sums() } {
-            let mut total = [[s.zero(); 2]; T];
+            let mut total = [l.zero(); T];
             for part in i * parts..(i + 1) * parts {
-                let scales: *const i16 = panel.scales[place::<F>(part)].as_ptr().cast();
-                let scales = [s.load_w(scales), s.load_w(scales.add(16))];
-                let mut by = [[s.splat_w(0); 2]; T];
+                let scales = l.load_w(panel.scales[place::<F>(part)].as_ptr().cast());
+                let mut by = [l.by(scales, 1); T];
                 for t in 0..T {
-                    let factor = s.splat_w((*x.add(t)).factors[part * part_len / 32]);
-                    by[t] = [s.mul_w(scales[0], factor), s.mul_w(scales[1], factor)];
+                    by[t] = l.by(scales, (*x.add(t)).factors[part * part_len / 32]);
                 }
                 ahead.step::<S, F>(s);
-                add_part::<S, F, T>(s, panel, x, part, by, &mut total);
+                l.add_sums::<F, T>(&panel.w, x, part, by, &mut total);
             }
             for t in 0..T {
-                let d = scaled(s, &panel.d[0], t);
-                for v in 0..2 {
-                    sum[t][v] = s.add(sum[t][v], s.mul(s.to_f32(total[t][v]), d[v]));
-                }
+                sum[t] = l.add(sum[t], l.mul(l.to_f32(total[t]), l.mul(l.load_f(&panel.d[0]), l.splat_f((*x.add(t)).scale))));
             }
         }
         if F::BYTES.mins {
-            let mut total = [[s.zero(); 2]; T];
+            let mut total = [l.zero(); T];
             for pair in 0..BLOCK / part_len / 2 {
-                let mins: *const i16 = panel.mins[pair].as_ptr().cast();
-                let mins = [s.load_w(mins), s.load_w(mins.add(16))];
+                let mins = l.load_w(panel.mins[pair].as_ptr().cast());
                 for t in 0..T {
                     let x = &*x.add(t);
                     let sums = if part_len == 32 { x.sums_32.as_ptr() } else { x.sums_16.as_ptr() };
-                    let (factors, sums) = (s.splat_pair(x.factors[2 * pair % 8..].as_ptr()), s.splat_pair(sums.add(2 * pair)));
-                    for v in 0..2 {
-                        total[t][v] = s.add_products(total[t][v], s.mul_w(mins[v], factors), sums);
-                    }
+                    let factors = l.splat_pair(x.factors[2 * pair % 8..].as_ptr());
+                    total[t] = l.add_products(total[t], l.mul_w(mins, factors), l.splat_pair(sums.add(2 * pair)));
                 }
             }
             for t in 0..T {
-                let e = scaled(s, &panel.d[1], t);
-                for v in 0..2 {
-                    sum[t][v] = s.sub(sum[t][v], s.mul(s.to_f32(total[t][v]), e[v]));
-                }
+                sum[t] = l.sub(sum[t], l.mul(l.to_f32(total[t]), l.mul(l.load_f(&panel.d[1]), l.splat_f((*x.add(t)).scale))));
             }
         }
     }
@@ -471,39 +420,32 @@ unsafe fn add_by_32<S: Ints, F: Format, const T: usize>(
     s: S,
     panel: &Panel,
     x: *const Activations,
-    sum: &mut Lanes<S::F, T>,
+    sum: &mut Sums<S, T>,
     ahead: &mut Ahead,
 ) {
-    let one = [[s.splat_w(1); 2]; T];
+    let l = s.lanes();
     // Of parts at even places and at odd ones.
-    let mut sums = [[[s.splat_f(0.0); 2]; T]; 2];
+    let mut sums = [[l.splat_f(0.0); T]; 2];
     // SAFETY: of x the caller's word; all else are arrays of so many elements.
     unsafe {
         for j in 0..4 {
             ahead.step::<S, F>(s);
             each!(2, ODD => {
-                let mut total = [[s.zero(); 2]; T];
-                add_part::<S, F, T>(s, panel, x, 2 * j + ODD, one, &mut total);
+                let total = l.sums::<F, T>(&panel.w, x, 2 * j + ODD);
                 let i = j + 4 * ODD; // where its numbers are
-                let (d, m) = (panel.d[i].as_ptr(), panel.m[i].as_ptr());
-                let (d, m) = ([s.load_f(d), s.load_f(d.add(8))], [s.load_f(m), s.load_f(m.add(8))]);
+                let (d, m) = (l.load_f(&panel.d[i]), l.load_f(&panel.m[i]));
                 for t in 0..T {
                     let x = &*x.add(t);
-                    let (scale, sum_of_x) = (s.splat_f(x.scales[i]), s.splat_f(x.sums[i]));
-                    for v in 0..2 {
-                        let mut p = s.mul(s.to_f32(total[t][v]), s.mul(d[v], scale));
-                        if F::BYTES.mins {
-                            p = s.add(p, s.mul(m[v], sum_of_x));
-                        }
-                        sums[ODD][t][v] = s.add(sums[ODD][t][v], p);
+                    let mut p = l.mul(l.to_f32(total[t]), l.mul(d, l.splat_f(x.scales[i])));
+                    if F::BYTES.mins {
+                        p = l.add(p, l.mul(m, l.splat_f(x.sums[i])));
                     }
+                    sums[ODD][t] = l.add(sums[ODD][t], p);
                 }
             });
         }
     }
     for t in 0..T {
-        for v in 0..2 {
-            sum[t][v] = s.add(sum[t][v], s.add(sums[0][t][v], sums[1][t][v]));
-        }
+        sum[t] = l.add(sum[t], l.add(sums[0][t], sums[1][t]));
     }
 }

@@ -1,6 +1,8 @@
-//! AVX2 with F16C; and the same with the dot products of AVX-512's VNNI on vectors of 256 bits (decoding waits for memory there,
-//! so wider vectors would gain little).
+//! AVX2 with F16C; and the same with the dot products of AVX-512's VNNI on vectors of 256 bits (one token waits for memory there,
+//! so wider vectors would gain little; several have [`Dots`]).
 
+use super::super::many::lanes::Two;
+use super::super::many::vnni::Dots;
 use super::Ints;
 use std::arch::x86_64::*;
 
@@ -16,15 +18,20 @@ impl Avx2 {
     }
 }
 
-/// Proof that the CPU has AVX2, F16C and AVX-512 VL and VNNI.
+/// Proof that the CPU has AVX2, F16C and AVX-512 BW, VL and VNNI.
 #[derive(Clone, Copy)]
 pub(in crate::kernels) struct Vnni(());
 
 impl Vnni {
     /// Needs what it proves.
-    #[target_feature(enable = "avx2,f16c,avx512f,avx512vl,avx512vnni")]
+    #[target_feature(enable = "avx2,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
     pub fn new() -> Self {
         Self(())
+    }
+    #[inline(always)]
+    fn dots(self) -> Dots {
+        // SAFETY: `self` proves that the CPU has the features.
+        unsafe { Dots::new() }
     }
 }
 
@@ -97,12 +104,17 @@ macro_rules! on_registers {
 
 /// `Ints` for `$type`, which has AVX2; `$own` are the functions that differ.
 macro_rules! ints {
-    ($type:ty, { $($own:tt)* }) => {
+    ($type:ty, $lanes:ty, $made:expr, { $($own:tt)* }) => {
         impl Ints for $type {
             type B = __m256i;
             type W = __m256i;
             type I = __m256i;
             type F = __m256;
+            type Lanes = $lanes;
+            #[inline(always)]
+            fn lanes(self) -> $lanes {
+                $made(self)
+            }
 
             on_registers! {
                 $($own)*
@@ -362,7 +374,7 @@ macro_rules! ints {
     };
 }
 
-ints!(Avx2, {
+ints!(Avx2, Two<Self>, Two, {
     fn quads(w: [__m256i; 2], x: [__m256i; 2]) -> __m256i {
         let pairs = _mm256_add_epi16(_mm256_maddubs_epi16(w[0], x[0]), _mm256_maddubs_epi16(w[1], x[1]));
         _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))
@@ -379,7 +391,7 @@ ints!(Avx2, {
     }
 });
 
-ints!(Vnni, {
+ints!(Vnni, Dots, Vnni::dots, {
     fn quads(w: [__m256i; 2], x: [__m256i; 2]) -> __m256i {
         _mm256_dpbusd_epi32(_mm256_dpbusd_epi32(_mm256_setzero_si256(), w[0], x[0]), w[1], x[1])
     }

@@ -1,4 +1,5 @@
-//! Vectors of small integers, of 256 bits whatever the instruction set has: what the quantised products are written in. As with
+//! Vectors of small integers, of 256 bits whatever the instruction set has: what the quantised products are written in (those with several
+//! tokens, beside the unpacking, in [`Lanes`]). As with
 //! `Simd`, a value of a type that implements [`Ints`] is the proof that the CPU has its features, and everything down to the
 //! intrinsics is inlined into the one function that has them. Every operation gives the same bits on every instruction set.
 
@@ -10,6 +11,7 @@ pub(in crate::kernels) mod plain;
 
 use super::activations;
 use super::by_256::{load_u32, packed_scales_and_mins};
+use super::many::lanes::Lanes;
 
 /// One instruction set's vectors. "Halves" are the first and the last 16 bytes of one.
 pub(in crate::kernels) trait Ints: Copy {
@@ -21,6 +23,9 @@ pub(in crate::kernels) trait Ints: Copy {
     type I: Copy;
     /// 8 lanes of f32.
     type F: Copy;
+    /// What products with several tokens are made of.
+    type Lanes: Lanes;
+    fn lanes(self) -> Self::Lanes;
 
     /// # Safety
     /// 32 bytes lie at `p`.

@@ -1,5 +1,6 @@
 //! NEON, which every 64-bit ARM CPU has: a vector is two of 128 bits.
 
+use super::super::many::lanes::Two;
 use super::Ints;
 use std::arch::aarch64::*;
 
@@ -103,6 +104,11 @@ impl Ints for Neon {
     type W = W;
     type I = I;
     type F = F;
+    type Lanes = Two<Self>;
+    #[inline(always)]
+    fn lanes(self) -> Two<Self> {
+        Two(self)
+    }
 
     on_registers! {
         fn or(a: B, b: B) -> B { halves!(uint8x16x2_t, a, b => vorrq_u8(a, b)) }

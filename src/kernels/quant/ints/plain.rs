@@ -1,5 +1,6 @@
 //! Plain Rust, for any CPU; the truth about what each operation does.
 
+use super::super::many::lanes::Two;
 use super::Ints;
 use half::f16;
 
@@ -36,6 +37,11 @@ impl Ints for Plain {
     type W = W;
     type I = I;
     type F = F;
+    type Lanes = Two<Self>;
+    #[inline(always)]
+    fn lanes(self) -> Two<Self> {
+        Two(self)
+    }
 
     #[inline(always)]
     unsafe fn load(self, p: *const u8) -> B {

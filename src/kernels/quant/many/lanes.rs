@@ -1,0 +1,225 @@
+//! Sixteen lanes of 32 bits, a lane to a row of a panel: as two vectors of [`Ints`], or as wider ones.
+
+// Loops by number: what iterators are made of is functions of their own, which a compiler may leave without the CPU's features.
+#![allow(clippy::needless_range_loop)]
+
+use super::super::activations::Activations;
+use super::super::ints::Ints;
+use super::super::{BLOCK, Format};
+use super::{QUAD, ROWS};
+
+/// A panel's bytes, which `many` draws.
+pub type Quads = [[[u8; QUAD]; ROWS]; BLOCK / QUAD];
+
+/// One instruction set's lanes. A value is the proof that the CPU has its features.
+pub(in crate::kernels) trait Lanes: Copy {
+    /// A pair of i16.
+    type W: Copy;
+    /// An i32.
+    type I: Copy;
+    /// An f32.
+    type F: Copy;
+    /// What the sums of a part's products are multiplied with.
+    type By: Copy;
+    /// Tokens whose sums are in registers at once.
+    const TOKENS: usize;
+
+    /// `[Σ w·q; T]` over the elements of part `part`, q being those of the T tokens at `x`; less the type's offset times Σ q.
+    ///
+    /// # Safety
+    /// There are T tokens at `x`.
+    unsafe fn sums<F: Format, const T: usize>(self, w: &Quads, x: *const Activations, part: usize) -> [Self::I; T];
+    /// The same times `by`, added to `total`.
+    ///
+    /// # Safety
+    /// As for `sums`.
+    unsafe fn add_sums<F: Format, const T: usize>(
+        self,
+        w: &Quads,
+        x: *const Activations,
+        part: usize,
+        by: [Self::By; T],
+        total: &mut [Self::I; T],
+    );
+    /// A part's scales, each twice, times the activations' factor: in range of 16 bits.
+    fn by(self, scales: Self::W, factor: i16) -> Self::By;
+
+    /// # Safety
+    /// 32 i16 lie at `p`.
+    unsafe fn load_w(self, p: *const i16) -> Self::W;
+    /// 2 i16 in each lane.
+    /// # Safety
+    /// They lie at `p`.
+    unsafe fn splat_pair(self, p: *const i16) -> Self::W;
+    /// Products that are in range.
+    fn mul_w(self, a: Self::W, b: Self::W) -> Self::W;
+    fn zero(self) -> Self::I;
+    /// To each lane of `sum` the products of the pairs, modulo 2^32.
+    fn add_products(self, sum: Self::I, a: Self::W, b: Self::W) -> Self::I;
+    /// Rounded to nearest even.
+    fn to_f32(self, a: Self::I) -> Self::F;
+    fn splat_f(self, x: f32) -> Self::F;
+    fn load_f(self, from: &[f32; ROWS]) -> Self::F;
+    /// # Safety
+    /// There is room for 16 f32 at `p`.
+    unsafe fn store_f(self, p: *mut f32, a: Self::F);
+    fn add(self, a: Self::F, b: Self::F) -> Self::F;
+    fn sub(self, a: Self::F, b: Self::F) -> Self::F;
+    fn mul(self, a: Self::F, b: Self::F) -> Self::F;
+}
+
+/// Two vectors of eight lanes. Products are summed in 16 bits as long as they fit, then in 32, which takes a scale along.
+#[derive(Clone, Copy)]
+pub(in crate::kernels) struct Two<S>(pub S);
+
+impl<S: Ints> Lanes for Two<S> {
+    type W = [S::W; 2];
+    type I = [S::I; 2];
+    type F = [S::F; 2];
+    type By = [S::W; 2];
+    const TOKENS: usize = 3;
+
+    #[inline(always)]
+    unsafe fn sums<F: Format, const T: usize>(self, w: &Quads, x: *const Activations, part: usize) -> [[S::I; 2]; T] {
+        let mut total = [self.zero(); T];
+        let one = [[self.0.splat_w(1); 2]; T];
+        if const { F::BYTES.fits() } > 1 {
+            // SAFETY: the caller's word.
+            unsafe { self.add_sums::<F, T>(w, x, part, one, &mut total) };
+            return total;
+        }
+        let (s, quads) = (self.0, F::BYTES.part / QUAD);
+        for k in part * quads..(part + 1) * quads {
+            // SAFETY: of x the caller's word.
+            unsafe {
+                let w = load(s, &w[k]);
+                let magnitude = [s.magnitude(w[0]), s.magnitude(w[1])];
+                for t in 0..T {
+                    let q = quad(s, x.add(t), k);
+                    for v in 0..2 {
+                        total[t][v] = s.add_signed_quads(total[t][v], w[v], magnitude[v], q);
+                    }
+                }
+            }
+        }
+        total
+    }
+
+    #[inline(always)]
+    unsafe fn add_sums<F: Format, const T: usize>(
+        self,
+        w: &Quads,
+        x: *const Activations,
+        part: usize,
+        by: [[S::W; 2]; T],
+        total: &mut [[S::I; 2]; T],
+    ) {
+        let s = self.0;
+        let (quads, fits) = (F::BYTES.part / QUAD, const { F::BYTES.fits() });
+        // SAFETY: of x the caller's word; quads and parts are those of a block.
+        unsafe {
+            let mut pairs = [[s.splat_w(0); 2]; T];
+            if F::BYTES.offset > 0 {
+                for t in 0..T {
+                    pairs[t] = self.splat_pair((&raw const (*x.add(t)).offsets[part]).cast());
+                }
+            }
+            for i in 0..quads {
+                let k = part * quads + i;
+                let w = load(s, &w[k]);
+                let magnitude = if F::BYTES.signed { [s.magnitude(w[0]), s.magnitude(w[1])] } else { w };
+                for t in 0..T {
+                    let q = quad(s, x.add(t), k);
+                    for v in 0..2 {
+                        let two = if F::BYTES.signed { s.signed_pairs(w[v], magnitude[v], q) } else { s.pairs(w[v], q) };
+                        pairs[t][v] = s.add_w(pairs[t][v], two);
+                    }
+                }
+                if (i + 1) % fits == 0 || i + 1 == quads {
+                    for t in 0..T {
+                        total[t] = self.add_products(total[t], pairs[t], by[t]);
+                        pairs[t] = [s.splat_w(0); 2];
+                    }
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn by(self, scales: [S::W; 2], factor: i16) -> [S::W; 2] {
+        let factor = self.0.splat_w(factor);
+        self.mul_w(scales, [factor; 2])
+    }
+    #[inline(always)]
+    unsafe fn load_w(self, p: *const i16) -> [S::W; 2] {
+        // SAFETY: the caller's word.
+        unsafe { [self.0.load_w(p), self.0.load_w(p.add(16))] }
+    }
+    #[inline(always)]
+    unsafe fn splat_pair(self, p: *const i16) -> [S::W; 2] {
+        // SAFETY: the caller's word.
+        [unsafe { self.0.splat_pair(p) }; 2]
+    }
+    #[inline(always)]
+    fn mul_w(self, a: [S::W; 2], b: [S::W; 2]) -> [S::W; 2] {
+        [self.0.mul_w(a[0], b[0]), self.0.mul_w(a[1], b[1])]
+    }
+    #[inline(always)]
+    fn zero(self) -> [S::I; 2] {
+        [self.0.zero(); 2]
+    }
+    #[inline(always)]
+    fn add_products(self, sum: [S::I; 2], a: [S::W; 2], b: [S::W; 2]) -> [S::I; 2] {
+        [self.0.add_products(sum[0], a[0], b[0]), self.0.add_products(sum[1], a[1], b[1])]
+    }
+    #[inline(always)]
+    fn to_f32(self, a: [S::I; 2]) -> [S::F; 2] {
+        [self.0.to_f32(a[0]), self.0.to_f32(a[1])]
+    }
+    #[inline(always)]
+    fn splat_f(self, x: f32) -> [S::F; 2] {
+        [self.0.splat_f(x); 2]
+    }
+    #[inline(always)]
+    fn load_f(self, from: &[f32; ROWS]) -> [S::F; 2] {
+        // SAFETY: there are 16.
+        unsafe { [self.0.load_f(from.as_ptr()), self.0.load_f(from.as_ptr().add(8))] }
+    }
+    #[inline(always)]
+    unsafe fn store_f(self, p: *mut f32, a: [S::F; 2]) {
+        // SAFETY: the caller's word.
+        unsafe {
+            self.0.store_f(p, a[0]);
+            self.0.store_f(p.add(8), a[1]);
+        }
+    }
+    #[inline(always)]
+    fn add(self, a: [S::F; 2], b: [S::F; 2]) -> [S::F; 2] {
+        [self.0.add(a[0], b[0]), self.0.add(a[1], b[1])]
+    }
+    #[inline(always)]
+    fn sub(self, a: [S::F; 2], b: [S::F; 2]) -> [S::F; 2] {
+        [self.0.sub(a[0], b[0]), self.0.sub(a[1], b[1])]
+    }
+    #[inline(always)]
+    fn mul(self, a: [S::F; 2], b: [S::F; 2]) -> [S::F; 2] {
+        [self.0.mul(a[0], b[0]), self.0.mul(a[1], b[1])]
+    }
+}
+
+#[inline(always)]
+fn load<S: Ints>(s: S, w: &[[u8; QUAD]; ROWS]) -> [S::B; 2] {
+    let w = w.as_ptr().cast();
+    // SAFETY: there are 64 bytes.
+    unsafe { [s.load(w), s.load(w.add(32))] }
+}
+
+/// Activations 4·k to 4·k + 3, in all lanes.
+///
+/// # Safety
+/// There is a token at `x`.
+#[inline(always)]
+unsafe fn quad<S: Ints>(s: S, x: *const Activations, k: usize) -> S::B {
+    // SAFETY: the caller's word.
+    unsafe { s.splat_quad((&raw const (*x).q).cast::<u8>().add(QUAD * k)) }
+}
