@@ -128,6 +128,11 @@ pub(super) const fn split(j: usize) -> usize {
     j / 2 + j % 2 * 4
 }
 
+/// The same of 16.
+pub(super) const fn split_16(j: usize) -> usize {
+    j / 2 + j % 2 * 8
+}
+
 /// For each 32 the bits of its largest magnitude: they are in the order of the magnitudes, and a NaN's are above all others.
 #[inline(always)]
 pub(super) fn largest(x: &[f32; BLOCK]) -> [u32; 8] {

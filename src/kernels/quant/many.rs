@@ -22,11 +22,11 @@ pub(in crate::kernels) mod lanes;
 #[cfg(target_arch = "x86_64")]
 pub(in crate::kernels) mod vnni;
 
-use super::activations::{Activations, BLOCK};
+use super::activations::{Activations, BLOCK, split_16};
 use super::ints::Ints;
 use super::product::MAX_BYTES;
 use super::row::{store, store_in_order};
-use super::{Blocks, Format, Product, Sink, SuperBlock};
+use super::{Blocks, Format, Product, Sink, SuperBlock, group_bytes};
 use crate::format::DType;
 use crate::threads::ColumnsMut;
 use lanes::Lanes;
@@ -96,8 +96,8 @@ const fn by_256<F: Format>() -> bool {
 }
 
 /// Where numbers that belong to part `part` of F are.
-const fn place<F: Format>(part: usize) -> usize {
-    if F::BYTES.part == 16 { part / 2 + part % 2 * 8 } else { part }
+const fn place_of<F: Format>(part: usize) -> usize {
+    if F::BYTES.part == 16 { split_16(part) } else { part }
 }
 
 /// `n` quads of each of 16 rows that are a [`Row`] apart, to lanes of as many lines. A pair and a number are as long as a quad.
@@ -253,9 +253,7 @@ pub(super) unsafe fn matmul<S: Ints, F: Format>(s: S, p: &Product<'_>, scratch: 
 /// As for `matmul`; `p.first + row` is a row of `p.w`, `block` is a block of it.
 #[inline(always)]
 unsafe fn unpack<S: Ints, F: Format>(s: S, p: &Product<'_>, row: usize, block: usize, to: &mut Row) {
-    let dtype = DType::Quant(F::TYPE);
-    let group_bytes = group_bytes::<F>();
-    let row_bytes = p.n_in / dtype.block_elements() * dtype.block_bytes();
+    let (group_bytes, row_bytes) = (group_bytes::<F>(), p.row_bytes::<F>());
     // SAFETY: the row's bytes are in w, as `check` saw; of its last block, what is there is copied and the rest is blocks of scale 0.
     unsafe {
         let w = p.w.as_ptr().add((p.first + row) * row_bytes + block * group_bytes);
@@ -287,8 +285,7 @@ struct Ahead {
 impl Ahead {
     #[inline(always)]
     fn new<F: Format>(p: &Product<'_>, row: usize, block: usize, steps: usize) -> Self {
-        let dtype = DType::Quant(F::TYPE);
-        let row_bytes = p.n_in / dtype.block_elements() * dtype.block_bytes();
+        let row_bytes = p.row_bytes::<F>();
         let next = p.w.as_ptr().wrapping_add((p.first + row) * row_bytes + block * group_bytes::<F>());
         let every = (steps / ROWS).clamp(1, 8); // of many tokens it is soon over
         Self { next, row_bytes, left: ROWS, rows: ROWS.div_ceil(steps), wait: every, every }
@@ -315,12 +312,6 @@ impl Ahead {
         }
         self.left = self.left.saturating_sub(self.rows);
     }
-}
-
-/// Bytes of 256 elements.
-const fn group_bytes<F: Format>() -> usize {
-    let dtype = DType::Quant(F::TYPE);
-    BLOCK / dtype.block_elements() * dtype.block_bytes()
 }
 
 /// Adds the products of `panel` with the first T tokens of `x` to `sums: [T, ROWS]`; returns T.
@@ -381,7 +372,7 @@ unsafe fn add_by_256<S: Ints, F: Format, const T: usize>(
         for i in 0..const { F::BYTES.sums() } {
             let mut total = [l.zero(); T];
             for part in i * parts..(i + 1) * parts {
-                let scales = l.load_w(panel.scales[place::<F>(part)].as_ptr().cast());
+                let scales = l.load_w(panel.scales[place_of::<F>(part)].as_ptr().cast());
                 let mut by = [l.by(scales, 1); T];
                 for t in 0..T {
                     by[t] = l.by(scales, (*x.add(t)).factors[part * part_len / 32]);

@@ -175,7 +175,18 @@ pub(super) struct Product<'a> {
     pub x: &'a [Activations],
 }
 
+/// Bytes of 256 elements.
+const fn group_bytes<F: Format>() -> usize {
+    let dtype = DType::Quant(F::TYPE);
+    BLOCK / dtype.block_elements() * dtype.block_bytes()
+}
+
 impl Product<'_> {
+    /// Bytes of a row of `w`.
+    const fn row_bytes<F: Format>(&self) -> usize {
+        let dtype = DType::Quant(F::TYPE);
+        self.n_in / dtype.block_elements() * dtype.block_bytes()
+    }
     /// Panics unless the sizes agree with each other and with `out`: every kernel relies on it.
     pub fn check(&self, quant: Quant, out: &ColumnsMut<'_>) {
         let row = DType::Quant(quant).bytes(self.n_in);

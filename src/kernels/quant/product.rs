@@ -20,8 +20,7 @@
 
 use super::activations::{Activations, BLOCK};
 use super::ints::Ints;
-use super::{Blocks, Format, Product, Sink, SuperBlock, quarters};
-use crate::format::DType;
+use super::{Blocks, Format, Product, Sink, SuperBlock, group_bytes, quarters};
 use crate::threads::ColumnsMut;
 use std::hint::black_box;
 
@@ -207,9 +206,7 @@ pub(super) unsafe fn matmul<S: Ints, F: Format>(s: S, p: &Product<'_>, out: &mut
 /// As for `matmul`; `rows` are columns of `out`.
 #[inline(always)]
 unsafe fn tile<S: Ints, F: Format>(s: S, p: &Product<'_>, rows: [usize; ROWS], t: usize, tokens: usize) -> [f32; ROWS] {
-    let dtype = DType::Quant(F::TYPE);
-    let group_bytes = BLOCK / dtype.block_elements() * dtype.block_bytes();
-    let row_bytes = p.n_in / dtype.block_elements() * dtype.block_bytes();
+    let (group_bytes, row_bytes) = (group_bytes::<F>(), p.row_bytes::<F>());
     let (whole, rest) = (p.n_in / BLOCK, row_bytes % group_bytes);
     let mut sum = s.splat_f(0.0);
     // SAFETY: `check` saw that w has n_out rows of n_in elements, in whole blocks, and that first + rows are below n_out; that x
@@ -265,9 +262,8 @@ fn pairs<S: Ints, F: Format>(s: S, w: S::B, q: S::B) -> S::W {
 /// They are there.
 #[inline(always)]
 unsafe fn meet<S: Ints, F: Format>(s: S, w: [*const u8; ROWS], x: *const Activations, sum: S::F) -> S::F {
-    let dtype = DType::Quant(F::TYPE);
     for r in 0..ROWS {
-        for line in (0..BLOCK / dtype.block_elements() * dtype.block_bytes()).step_by(64) {
+        for line in (0..group_bytes::<F>()).step_by(64) {
             s.prefetch(w[r].wrapping_add(line + AHEAD));
         }
     }

@@ -3,11 +3,10 @@
 // Loops by number: what iterators are made of is functions of their own, which a compiler may leave without the CPU's features.
 #![allow(clippy::needless_range_loop)]
 
-use super::activations::{BLOCK, split};
+use super::activations::{BLOCK, split, split_16};
 use super::ints::Ints;
 use super::product::MAX_BYTES;
-use super::{Blocks, Format, Sink, SuperBlock, quarters};
-use crate::format::DType;
+use super::{Blocks, Format, Sink, SuperBlock, group_bytes, quarters};
 
 /// Elements that share a scale; types with longer parts have them several times.
 pub(in crate::kernels) const PART: usize = 16;
@@ -50,8 +49,7 @@ pub(in crate::kernels) type Read = unsafe fn(&[u8], &mut Row);
 /// The body of a [`Read`].
 #[inline(always)]
 pub(in crate::kernels) fn read<S: Ints, F: Format>(s: S, blocks: &[u8], to: &mut Row) {
-    let dtype = DType::Quant(F::TYPE);
-    let whole = BLOCK / dtype.block_elements() * dtype.block_bytes();
+    let whole = group_bytes::<F>();
     if blocks.len() >= whole {
         // SAFETY: there are blocks of 256 elements.
         unsafe { F::read(s, blocks.as_ptr(), to) }
@@ -114,10 +112,9 @@ impl<S: Ints> Sink<S> for Row {
             by
         };
         // Those of parts of 16 at even places, then those at odd ones; of parts of 32 twice all of them.
-        let of_part = |part: usize| part / 2 + part % 2 * 8;
-        self.d = std::array::from_fn(|part| number(by.d * f32::from(scales[of_part(part)])));
+        self.d = std::array::from_fn(|part| number(by.d * f32::from(scales[split_16(part)])));
         self.m = match by.mins {
-            Some(_) => std::array::from_fn(|part| number(-(by.e * f32::from(mins[of_part(part)])))),
+            Some(_) => std::array::from_fn(|part| number(-(by.e * f32::from(mins[split_16(part)])))),
             None if F::BYTES.offset > 0 => std::array::from_fn(|part| number(-(self.d[part] * f32::from(F::BYTES.offset)))),
             None => [-0.0; 16], // which leaves the sign of a zero as it is
         };
