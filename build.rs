@@ -29,7 +29,7 @@ fn main() {
             println!("cargo::rustc-cfg=engine_openblas");
         }
         Err(why) => {
-            println!("cargo::warning=without OpenBLAS, f32 prompts are slower: {why}");
+            println!("cargo::warning=without OpenBLAS, f32 prompts are slower on CPUs with AVX-512: {why}");
             // Look again when a package has been installed.
             if Path::new(DPKG_STATUS).exists() {
                 println!("cargo::rerun-if-changed={DPKG_STATUS}");
@@ -68,8 +68,8 @@ const OLD_CPUS: [&str; 19] = [
     "STEAMROLLER",
 ];
 
-/// Links `cblas_sgemm`, with what it needs of a static single-threaded OpenBLAS, into one object whose only global name is that,
-/// and puts it into `libengine_openblas.a`. So the library needs no OpenBLAS at run time, shares none with the host (whose thread
+/// Links `cblas_sgemm`, with what it needs of a static single-threaded OpenBLAS, into one object with no other global names (but that
+/// of what tells its core), and puts it into `libengine_openblas.a`. So the library needs no OpenBLAS at run time, shares none with the host (whose thread
 /// count it would have to set), and runs no start-up code that maps memory or makes threads.
 fn private_openblas() -> Result<PathBuf, String> {
     let archive = match env::var_os("ENGINE_OPENBLAS") {
@@ -89,7 +89,7 @@ fn private_openblas() -> Result<PathBuf, String> {
     let dir = PathBuf::from(var("OUT_DIR"));
     let (object, library) = (dir.join("openblas.o"), dir.join("libengine_openblas.a"));
     let mut link = tool("ld");
-    link.args(["-r", "-u", "cblas_sgemm", "--wrap=blas_memory_alloc", "-o"]).arg(&object);
+    link.args(["-r", "-u", "cblas_sgemm", "-u", "openblas_get_corename", "--wrap=blas_memory_alloc", "-o"]).arg(&object);
     if contains(&bytes, b"gotoblas_PRESCOTT") && contains(&bytes, b"gotoblas_HASWELL") {
         link.args(OLD_CPUS.map(|cpu| format!("--defsym=gotoblas_{cpu}=gotoblas_PRESCOTT")));
         // This one has AVX2, but code of its own with instructions that no other has.
@@ -99,7 +99,8 @@ fn private_openblas() -> Result<PathBuf, String> {
     // Its mmap and munmap become those of src/blas.rs, which cannot fail, and src/blas.rs stands between sgemm and the choice of a
     // buffer, which single-threaded builds make without a lock.
     run(tool("objcopy")
-        .args(["--strip-unneeded", "--keep-global-symbol=cblas_sgemm", "--keep-global-symbol=engine_openblas_choose"])
+        .args(["--strip-unneeded", "--keep-global-symbol=cblas_sgemm", "--keep-global-symbol=openblas_get_corename"])
+        .arg("--keep-global-symbol=engine_openblas_choose")
         .args(["--redefine-sym", "__wrap_blas_memory_alloc=engine_openblas_alloc"])
         .args(["--redefine-sym", "blas_memory_alloc=engine_openblas_choose"])
         .args(["--redefine-sym", "mmap=engine_openblas_map", "--redefine-sym", "munmap=engine_openblas_unmap"])

@@ -9,12 +9,20 @@
 //! - The order of its sums depends on the shape of the call: results are within the usual bound for any order,
 //!   |y − Σ x·w| ≤ k·2⁻²⁴/(1 − k·2⁻²⁴) · Σ|x·w|, but not the same bits for another cut of the work.
 
-use crate::kernels::Matrix;
+use crate::kernels::{Isa, Matrix};
 use crate::threads::ColumnsMut;
 
-/// Whether [`sgemm`] can be expected to work: it is compiled in, and this CPU is one that it is fast on.
-pub fn available() -> bool {
+/// Whether [`sgemm`] can be expected to work and to be the fastest there is beside the kernels for `isa`.
+///
+/// With AVX2 our own is (benches/LOG.md). OpenBLAS's for AVX-512 had 86 % of a Sapphire Rapids' peak; but it may choose, or be told by
+/// `OPENBLAS_CORETYPE`, the kernels of a CPU without. Other instruction sets have no kernel of our own.
+pub fn best_with(isa: Isa) -> bool {
     imp::available()
+        && match isa {
+            Isa::Avx2 => false,
+            Isa::Avx512 | Isa::Amx => imp::has_avx512(),
+            Isa::Scalar | Isa::Neon => true,
+        }
 }
 
 /// The product of many tokens: `out[t, c] = Σ_k w[first + c, k] · x[t, k]` for every row `t` of `x: [out.rows(), n_in]` and for as
@@ -35,6 +43,10 @@ mod imp {
         false
     }
 
+    pub fn has_avx512() -> bool {
+        false
+    }
+
     pub fn sgemm(_: Matrix<'_>, _: usize, _: &[f32], _: &mut ColumnsMut<'_>) -> bool {
         false
     }
@@ -48,7 +60,7 @@ mod imp {
     use cblas_sys::{CBLAS_LAYOUT, CBLAS_TRANSPOSE, cblas_sgemm};
     #[cfg(feature = "blas-system")]
     use openblas_src as _;
-    use std::ffi::c_int;
+    use std::ffi::{CStr, c_char, c_int};
 
     pub fn available() -> bool {
         // The kernels for older CPUs are not in the private copy (build.rs).
@@ -56,6 +68,17 @@ mod imp {
         return is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
         #[cfg(not(target_arch = "x86_64"))]
         return true;
+    }
+
+    unsafe extern "C" {
+        /// Which CPU's kernels OpenBLAS runs.
+        fn openblas_get_corename() -> *const c_char;
+    }
+
+    pub fn has_avx512() -> bool {
+        // SAFETY: it gives a string that stays.
+        let core = unsafe { CStr::from_ptr(openblas_get_corename()) };
+        ["SkylakeX", "Cooperlake", "SapphireRapids"].iter().any(|name| name.as_bytes().eq_ignore_ascii_case(core.to_bytes()))
     }
 
     pub fn sgemm(w: Matrix<'_>, first: usize, x: &[f32], out: &mut ColumnsMut<'_>) -> bool {

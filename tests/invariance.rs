@@ -1,5 +1,5 @@
 //! What must not change a result: how a prompt is cut into calls, the number of threads, forks, truncation, other caches, other
-//! threads, errors. The same bits, except where BLAS or the change from one path to the other orders sums differently:
+//! threads, errors. The same bits, except where BLAS (not with AVX2) or the change from one path to the other orders sums differently:
 //! there the bound of [`bound`]. Where the prefill path multiplies on a matrix unit, it rounds: each path has its own bits.
 
 mod common;
@@ -62,8 +62,8 @@ fn assert_same(got: &[f32], want: &[f32], label: &str) {
 }
 
 /// The same bits, or where BLAS multiplies, within the bound.
-fn assert_same_prefill(got: &[f32], want: &[f32], label: &str) {
-    if cfg!(feature = "blas") {
+fn assert_same_prefill(model: &Model, got: &[f32], want: &[f32], label: &str) {
+    if model.prefill_by_blas() {
         let (difference, bound) = (relative_difference(got, want), bound(case_of(label)));
         assert!(difference <= bound, "{label}: off by {difference:e} of the largest logit, the bound is {bound:e}");
     } else {
@@ -90,7 +90,7 @@ fn prefill_calls_of_any_size() {
             [&[FEW + 1, n - FEW - 1][..], &[n - FEW - 1, FEW + 1], &[FEW + 4, n - 2 * FEW - 5, FEW + 1], &[n / 2, n - n / 2]]
         {
             assert!(sizes.iter().all(|&size| size > FEW));
-            assert_same_prefill(&chunked(model, tokens, sizes), &want, &format!("{label}, calls of {sizes:?}"));
+            assert_same_prefill(model, &chunked(model, tokens, sizes), &want, &format!("{label}, calls of {sizes:?}"));
         }
     });
 }
@@ -157,7 +157,7 @@ fn the_last_logits_are_the_last_of_all() {
         for n in [1, FEW, FEW + 1, tokens.len()] {
             let all = step_all(&mut new_cache(model), &tokens[..n]);
             let last = step(&mut new_cache(model), &tokens[..n]);
-            assert_same_prefill(&last, &all[all.len() - last.len()..], &format!("{label}, {n} tokens"));
+            assert_same_prefill(model, &last, &all[all.len() - last.len()..], &format!("{label}, {n} tokens"));
             if n <= FEW {
                 assert_same(&last, &all[all.len() - last.len()..], &format!("{label}, {n} tokens"));
             }
@@ -282,7 +282,7 @@ fn sixteen_bit_caches() {
                 tokens.chunks(size).flat_map(|chunk| step_all(&mut cache, chunk)).collect::<Vec<f32>>()
             };
             assert_same(&run(FEW), &run(1), &format!("{label}, {kv_type:?}"));
-            if cfg!(not(feature = "blas")) {
+            if !model.prefill_by_blas() {
                 // With BLAS the last bit of a sum decides which 16-bit value a key becomes, and the bound is not that of f32.
                 assert_same(&run(tokens.len() / 2 + 1), &run(tokens.len()), &format!("{label}, {kv_type:?}"));
             }

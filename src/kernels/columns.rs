@@ -17,8 +17,18 @@ pub(super) struct Tile<const T: usize> {
     pub y: [*mut f32; T],
     /// Columns of the last vector: all of them, unless PART.
     pub last: usize,
-    /// Whether the sums begin with what is at `y`, not with 0.
-    pub add: bool,
+    pub sums: Sums,
+}
+
+/// What becomes of what is at `y`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sums {
+    /// It is written over.
+    First,
+    /// The sums begin with it.
+    GoOn,
+    /// The sums are added to it.
+    Added,
 }
 
 /// Asks for what will be read later.
@@ -37,29 +47,46 @@ impl<const T: usize> Tile<T> {
         let mut sums = [[s.splat(0.0); T]; C];
         // SAFETY: as the caller says; vector i has the columns from i * LANES on.
         unsafe {
-            if self.add {
+            let old = |i: usize, y: *mut f32| if PART { s.load_first(y, last) } else { s.load(y.add(i * S::LANES)) };
+            if self.sums == Sums::GoOn {
                 for (i, sums) in sums.iter_mut().enumerate() {
                     for (y, sum) in self.y.iter().zip(sums) {
-                        *sum = if PART { s.load_first(*y, last) } else { s.load(y.add(i * S::LANES)) };
+                        *sum = old(i, *y);
                     }
                 }
             }
             for k in 0..self.n {
                 let w = self.w.add(k * self.ld_w);
                 ahead.row(s, w);
-                let mut x = [s.splat(0.0); T];
-                for (splat, x) in x.iter_mut().zip(&self.x) {
-                    *splat = s.splat(*x.add(k));
-                }
-                for (i, sums) in sums.iter_mut().enumerate() {
-                    let w = if PART { E::load_first(s, w, last) } else { E::load(s, w.add(i * S::LANES * E::SIZE)) };
-                    for (x, sum) in x.iter().zip(sums) {
-                        *sum = s.fma(w, *x, *sum);
+                // The fewer operands of the two wait in registers for the others.
+                let row = |i: usize| if PART { E::load_first(s, w, last) } else { E::load(s, w.add(i * S::LANES * E::SIZE)) };
+                if C < T {
+                    let mut w = [s.splat(0.0); C];
+                    for (i, w) in w.iter_mut().enumerate() {
+                        *w = row(i);
+                    }
+                    for (j, x) in self.x.iter().enumerate() {
+                        let x = s.splat(*x.add(k));
+                        for (w, sums) in w.iter().zip(&mut sums) {
+                            sums[j] = s.fma(*w, x, sums[j]);
+                        }
+                    }
+                } else {
+                    let mut x = [s.splat(0.0); T];
+                    for (splat, x) in x.iter_mut().zip(&self.x) {
+                        *splat = s.splat(*x.add(k));
+                    }
+                    for (i, sums) in sums.iter_mut().enumerate() {
+                        let w = row(i);
+                        for (x, sum) in x.iter().zip(sums) {
+                            *sum = s.fma(w, *x, *sum);
+                        }
                     }
                 }
             }
             for (i, sums) in sums.into_iter().enumerate() {
                 for (y, sum) in self.y.iter().zip(sums) {
+                    let sum = if self.sums == Sums::Added { s.add(old(i, *y), sum) } else { sum };
                     if PART {
                         s.store_first(*y, last, sum);
                     } else {

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `isa` | which instruction sets there are and which of them this CPU has |
 //! | `quant` | GGUF's block-quantised types to f32, and products with them |
-//! | `float` | products with f32, f16 and bf16 matrices, and conversion between these types |
+//! | `float` | products with f32, f16 and bf16 matrices for few tokens and for many, and conversion between these types |
 //! | `vector` | norms, activations, exp: from f32 to f32 |
 //! | `simd` | a vector of each instruction set: what the kernels are written in |
 //! | `table` | for each instruction set, the kernels compiled with its features |
@@ -32,11 +32,14 @@ use crate::error::Result;
 use crate::format::{DType, Float};
 use crate::threads::ColumnsMut;
 pub use attention::BlockProduct;
+use float::many::{self, Many};
 use float::{Floats, Matmul, Pack, Product};
 pub use isa::Isa;
 use quant::Quants;
 pub use quant::activations::{Activations, Scaling};
 pub use quant::pack::{LARGEST, pack as pack_quant, packs, unfit};
+use simd::Simd;
+use std::ops::Range;
 pub use tiles::{Packed, Tile};
 
 /// How a weight matrix lies in memory.
@@ -61,6 +64,27 @@ pub struct Matrix<'a> {
     pub n_in: usize,
     /// `n_out * n_in` elements.
     pub data: &'a [u8],
+}
+
+impl Matrix<'_> {
+    /// Asks for the weights of these outputs and inputs (of those inputs that there are) while others are multiplied: part `part` of
+    /// `parts` of them.
+    #[inline(always)]
+    fn ask<S: Simd>(&self, s: S, outputs: Range<usize>, inputs: Range<usize>, part: usize, parts: usize) {
+        let inputs = inputs.start..inputs.end.min(self.n_in);
+        let bytes = |elements: usize| elements / self.dtype.block_elements() * self.dtype.block_bytes();
+        // Rows of the matrix, the element at which the first begins, and how many there are of each.
+        let (rows, start, stride, len) = match self.layout {
+            Layout::OutIn => (outputs.len(), outputs.start * self.n_in + inputs.start, self.n_in, inputs.len()),
+            Layout::InOut => (inputs.len(), inputs.start * self.n_out + outputs.start, self.n_out, outputs.len()),
+        };
+        for row in rows * part / parts..rows * (part + 1) / parts {
+            let from = self.data.as_ptr().wrapping_add(bytes(start + row * stride));
+            for line in (0..bytes(len)).step_by(64) {
+                s.prefetch(from.wrapping_add(line));
+            }
+        }
+    }
 }
 
 /// The maximum and the sum of a part of a softmax.
@@ -89,6 +113,8 @@ pub struct Kernels {
     out_in: Floats<Matmul>,
     /// Products with an [`Layout::InOut`] matrix.
     in_out: Floats<Matmul>,
+    /// Products of many tokens with a matrix of either layout, where there are vectors for them.
+    many: Option<Many>,
     /// Products with a block of the cache.
     multiply_block: Floats<attention::Multiply>,
     unpack: Floats<Unpack>,
@@ -147,6 +173,44 @@ impl Kernels {
         // SAFETY: `select` saw the features; `check` saw that weights, x and out have the sizes the product says.
         unsafe { kernel(&product, out) }
     }
+
+    /// Inputs of a block of what [`Kernels::matmul_many`] takes, where it can be called.
+    pub fn block_inputs(&self) -> Option<usize> {
+        self.many.map(|many| many.inputs)
+    }
+
+    /// Of `x: [n_tokens, n_in]` the blocks from number `first` on into `out: [blocks, n_tokens, Kernels::block_inputs]`; the end of a block
+    /// that has fewer inputs is left as it is.
+    pub fn to_blocks(&self, x: &[f32], n_in: usize, first: usize, out: &mut [f32]) {
+        let Some(inputs) = self.block_inputs() else { panic!("{} takes no blocks", self.isa.name()) };
+        assert!(n_in > 0 && x.len().is_multiple_of(n_in));
+        let n_tokens = x.len() / n_in;
+        for (block, out) in (first..).zip(out.chunks_exact_mut((n_tokens * inputs).max(1))) {
+            let range = block * inputs..n_in.min((block + 1) * inputs);
+            for (row, out) in x.chunks_exact(n_in).zip(out.chunks_exact_mut(inputs)) {
+                out[..range.len()].copy_from_slice(&row[range.clone()]);
+            }
+        }
+    }
+
+    /// The product of many tokens with a matrix of floats in either layout: as [`Kernels::matmul`], with `x` from
+    /// [`Kernels::to_blocks`], all of them, and `scratch` of at least [`Kernels::MANY_SCRATCH`] elements. An output's bits depend on its weights and its row of `x` only; they are
+    /// not those of the few-token product, whose sums have another order.
+    pub fn matmul_many(&self, w: Matrix<'_>, first: usize, x: &[f32], scratch: &mut [f32], out: &mut ColumnsMut<'_>) {
+        let (DType::Float(dtype), Some(many)) = (w.dtype, self.many) else {
+            panic!("{} has no products of many tokens with a matrix of {}", self.isa.name(), w.dtype.name())
+        };
+        let elements = w.n_out.checked_mul(w.n_in);
+        assert_eq!(elements.and_then(|n| n.checked_mul(dtype.size())), Some(w.data.len()));
+        assert!(first.checked_add(out.cols().len()).is_some_and(|end| end <= w.n_out));
+        assert_eq!((w.n_in.div_ceil(many.inputs) * many.inputs).checked_mul(out.rows()), Some(x.len()));
+        assert!(scratch.len() >= Self::MANY_SCRATCH);
+        // SAFETY: `select` saw the features; the sizes were checked.
+        unsafe { (many.multiply)(w, first, x, scratch, out) }
+    }
+
+    /// Scratch for [`Kernels::matmul_many`].
+    pub const MANY_SCRATCH: usize = many::SCRATCH;
 
     /// Activations in the form that [`Kernels::matmul_quantised`] takes: of `x: [n_tokens, n_in]` the blocks of 256 inputs from number
     /// `first` on into `out: [blocks, n_tokens]`.

@@ -7,12 +7,13 @@ use super::{Isa, Kernels, attention, float, quant, vector};
 #[cfg(target_arch = "x86_64")]
 macro_rules! table {
     ($isa:expr, $simd:path, $ints:expr, $products:expr, $features:literal) => {{
-        use crate::kernels::Kernels;
         use crate::kernels::attention::{self, BlockProduct};
-        use crate::kernels::float::{Element, Floats, Product, convert, in_out, out_in};
+        use crate::kernels::float::{Element, Floats, Product, convert, in_out, many, out_in};
         use crate::kernels::quant::activations::{self, Activations, Scaling};
         use crate::kernels::quant::{Format, for_each_format};
+        use crate::kernels::simd::Simd;
         use crate::kernels::vector::{each, math, norm};
+        use crate::kernels::{Kernels, Matrix};
         use crate::threads::ColumnsMut;
         use half::{bf16, f16};
         use $simd as Vectors;
@@ -26,6 +27,11 @@ macro_rules! table {
         fn matmul_in_out<E: Element>(p: &Product<'_>, out: &mut ColumnsMut<'_>) {
             // SAFETY: `Kernels` calls its products after `check`.
             unsafe { in_out::matmul::<_, E>(Vectors::new(), p, out) }
+        }
+        #[target_feature(enable = $features)]
+        fn matmul_many(w: Matrix<'_>, first: usize, x: &[f32], scratch: &mut [f32], out: &mut ColumnsMut<'_>) {
+            // SAFETY: `Kernels` calls it after its checks.
+            unsafe { many::matmul(Vectors::new(), w, first, x, scratch, out) }
         }
         #[target_feature(enable = $features)]
         fn multiply_block<E: Element>(p: &BlockProduct<'_>, out: &mut ColumnsMut<'_>) {
@@ -93,6 +99,7 @@ macro_rules! table {
             isa: $isa,
             out_in: Floats { f32: matmul_out_in::<f32>, f16: matmul_out_in::<f16>, bf16: matmul_out_in::<bf16> },
             in_out: Floats { f32: matmul_in_out::<f32>, f16: matmul_in_out::<f16>, bf16: matmul_in_out::<bf16> },
+            many: Some(many::Many { inputs: many::depth(<Vectors as Simd>::REGISTERS), multiply: matmul_many }),
             multiply_block: Floats { f32: multiply_block::<f32>, f16: multiply_block::<f16>, bf16: multiply_block::<bf16> },
             unpack: Floats { f32: unpack::<f32>, f16: unpack::<f16>, bf16: unpack::<bf16> },
             unpack_quant: for_each_format!(unpack_quant),
@@ -171,6 +178,7 @@ const SCALAR_TABLE: Kernels = Kernels {
     isa: Isa::Scalar,
     out_in: float::scalar::OUT_IN,
     in_out: float::scalar::IN_OUT,
+    many: None,
     multiply_block: attention::scalar::MULTIPLY,
     unpack: float::scalar::UNPACK,
     unpack_quant: quant::UNPACK,

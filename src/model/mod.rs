@@ -148,6 +148,11 @@ impl Model {
     pub fn context_length(&self) -> usize {
         self.spec.context_length
     }
+    /// Whether products of long prompts are BLAS's: it sums in an order that depends on how the prompt is cut into calls, so that
+    /// logits have the same bits only for the same cut.
+    pub fn prefill_by_blas(&self) -> bool {
+        self.linear_needs.blas()
+    }
     /// Facts for a person.
     pub fn info(&self) -> &Info {
         &self.info

@@ -1,7 +1,8 @@
 //! y = x · Wᵀ + b.
 //!
 //! Quantised matrices are multiplied with the input rounded to 8 bits, with the same bits on both paths. Where the CPU has a matrix
-//! unit, the prefill path multiplies all but f32 matrices on it, with both sides rounded to bf16.
+//! unit, the prefill path multiplies all but f32 matrices on it, with both sides rounded to bf16. What it multiplies in f32 goes
+//! through our own kernel or BLAS, whichever is faster with the instruction set.
 #![forbid(unsafe_code)]
 
 mod input;
@@ -26,8 +27,12 @@ const FEW_CHUNK: usize = 64;
 /// better can the CPU's prefetch follow them. The sums, 6 KB, stay in L1.
 const WIDE_CHUNK: usize = 1536;
 
-/// Outputs that one task computes on the prefill path. Fixed, so that BLAS sees the same calls whatever the number of threads.
+/// The most outputs that one task computes on the prefill path; with BLAS always as many, so that it sees the same calls whatever the
+/// number of threads.
 const MANY_CHUNK: usize = 256;
+
+/// Outputs of a task on the prefill path without BLAS: whole tiles, and whole strips of vectors.
+const EVEN_CHUNKS: [usize; 4] = [MANY_CHUNK, 192, 128, 64];
 
 /// A projection: one matrix of the file, and its bias.
 pub struct Linear {
@@ -83,17 +88,30 @@ impl Linear {
         assert!(self.layout == Layout::OutIn && row < self.n_out && out.len() == self.n_in);
         ctx.kernels.unpack(self.weight.dtype, &self.weight.data, row * self.n_in, out);
     }
-    /// Elements of a worker's weight panel that [`linear`] needs for this matrix.
+    /// By which kernel it is multiplied.
+    fn way(&self, kernels: &Kernels, path: Path) -> Way {
+        match self.weight.dtype {
+            _ if path == Path::Many && kernels.tile_terms(self.weight.dtype, self.split).is_some() => Way::Tiles,
+            DType::Quant(_) => Way::Quantised,
+            DType::Float(_) if path == Path::Few => Way::Few,
+            // BLAS reads f32 where it lies; what would have to be converted for it first, our own kernel converts on the way.
+            DType::Float(_) if blas::best_with(kernels.isa()) && (self.sgemm_in_place() || kernels.block_inputs().is_none()) => {
+                Way::Sgemm
+            }
+            DType::Float(_) => kernels.block_inputs().map_or(Way::Few, |_| Way::Blocks),
+        }
+    }
+    /// In how many bf16 terms it takes its input, where it is multiplied on a matrix unit.
+    fn tile_terms(&self, kernels: &Kernels) -> Option<usize> {
+        kernels.tile_terms(self.weight.dtype, self.split)
+    }
+    /// Elements of a worker's panel that BLAS needs for this matrix.
     fn panel_len(&self) -> usize {
-        if self.sgemm_in_place() || self.is_quantised() { 0 } else { MANY_CHUNK.min(self.n_out) * self.n_in }
+        if self.sgemm_in_place() { 0 } else { MANY_CHUNK.min(self.n_out) * self.n_in }
     }
     /// Blocks of 8-bit activations that [`linear`] needs for each token.
     fn quantised_len(&self) -> usize {
         if self.is_quantised() { self.n_in.div_ceil(Activations::BLOCK) } else { 0 }
-    }
-    /// In how many bf16 terms it takes its input, where it is multiplied on a matrix unit.
-    fn tile_terms(&self, kernels: &Kernels, path: Path) -> Option<usize> {
-        (path == Path::Many).then(|| kernels.tile_terms(self.weight.dtype, self.split)).flatten()
     }
     fn is_quantised(&self) -> bool {
         matches!(self.weight.dtype, DType::Quant(_))
@@ -102,6 +120,21 @@ impl Linear {
     fn sgemm_in_place(&self) -> bool {
         self.weight.dtype == DType::F32 && self.weight.data.as_ptr().addr().is_multiple_of(align_of::<f32>())
     }
+}
+
+/// By which kernel a matrix is multiplied.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// The matrix unit's, with the input as tiles.
+    Tiles,
+    /// The quantised types', with the input in 8 bits.
+    Quantised,
+    /// The floats' for many tokens, with the input in blocks.
+    Blocks,
+    /// BLAS's.
+    Sgemm,
+    /// The floats' for few tokens.
+    Few,
 }
 
 /// Several projections of the same `x: [n_tokens, n_in]`, their outputs side by side in `y: [n_tokens, Σ n_out]`, in one
@@ -113,11 +146,13 @@ pub fn linear(ctx: &mut Ctx<'_>, op: Op, parts: &[Linear], x: &[f32], n_tokens: 
     let (x, y) = (&x[..n_tokens * n_in], &mut y[..n_tokens * n_out]);
     let input = Input::new(ctx, parts, x, n_tokens, n_in);
     let (kernels, path) = (ctx.kernels, ctx.path);
-    let wide = |part: &Linear| part.tile_terms(kernels, path).is_some() || path.by_blas() && !part.is_quantised();
-    let chunk = if parts.iter().all(wide) {
+    let (threads, way) = (ctx.pool.threads(), |part: &Linear| part.way(kernels, path));
+    let chunk = if parts.iter().any(|part| way(part) == Way::Sgemm) {
         MANY_CHUNK
+    } else if parts.iter().all(|part| matches!(way(part), Way::Tiles | Way::Blocks)) {
+        even_chunk(n_out, threads)
     } else if n_tokens == 1 && parts.iter().all(|part| part.layout == Layout::InOut) {
-        wide_chunk(n_out, ctx.pool.threads())
+        wide_chunk(n_out, threads)
     } else {
         FEW_CHUNK
     };
@@ -145,11 +180,10 @@ fn wide_chunk(n_out: usize, threads: usize) -> usize {
     n_out.div_ceil(tasks).next_multiple_of(FEW_CHUNK)
 }
 
-impl Path {
-    /// Whether products in f32 are BLAS's.
-    fn by_blas(self) -> bool {
-        self == Path::Many && blas::available()
-    }
+/// Outputs of one task on the prefill path: as many as leave the thread that has most of them with the fewest.
+fn even_chunk(n_out: usize, threads: usize) -> usize {
+    let most = |chunk: &usize| n_out.div_ceil(*chunk).div_ceil(threads.max(1)) * chunk;
+    EVEN_CHUNKS.into_iter().min_by_key(most).unwrap_or(MANY_CHUNK)
 }
 
 impl Linear {
@@ -164,12 +198,12 @@ impl Linear {
         out: &mut ColumnsMut<'_>,
     ) {
         let Worker { panel, tiles, .. } = worker;
-        if self.tile_terms(kernels, path).is_some() {
-            kernels.matmul_tiles(self.matrix(), first, input.packed(), tiles, out);
-        } else if self.is_quantised() {
-            kernels.matmul_quantised(self.matrix(), first, input.quantised(), panel, out);
-        } else if !(path.by_blas() && self.sgemm(kernels, first, input.x, panel, out)) {
-            kernels.matmul(self.matrix(), first, input.x, out);
+        match self.way(kernels, path) {
+            Way::Tiles => kernels.matmul_tiles(self.matrix(), first, input.packed(), tiles, out),
+            Way::Quantised => kernels.matmul_quantised(self.matrix(), first, input.quantised(), panel, out),
+            Way::Blocks => kernels.matmul_many(self.matrix(), first, input.blocks(), panel, out),
+            Way::Sgemm if self.sgemm(kernels, first, input.x, panel, out) => (),
+            Way::Sgemm | Way::Few => kernels.matmul(self.matrix(), first, input.x, out),
         }
     }
 

@@ -47,6 +47,8 @@ pub struct Worker {
     tiles: Vec<Tile>,
     /// The first worker's: a linear's input in 8 bits, for all of them.
     quantised: Vec<Activations>,
+    /// The same in blocks of inputs.
+    blocks: Vec<f32>,
     /// The same as tiles.
     packed: Vec<Tile>,
 }

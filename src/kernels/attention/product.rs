@@ -7,7 +7,7 @@
 //! once would else be waited for in the first tiles, and memory would rest during the others.
 
 use super::BlockProduct;
-use crate::kernels::columns::{self, Tile};
+use crate::kernels::columns::{self, Sums, Tile};
 use crate::kernels::float::Element;
 use crate::kernels::simd::Simd;
 use crate::threads::ColumnsMut;
@@ -152,7 +152,7 @@ unsafe fn tile<S: Simd, E: Element, const C: usize, const T: usize, const PART: 
             x: std::array::from_fn(|j| p.x.as_ptr().add((t + j) * p.ld_x)),
             y: std::array::from_fn(|j| out.as_mut_ptr().add((t + j) * ld + c)),
             last,
-            add: p.add,
+            sums: if p.add { Sums::GoOn } else { Sums::First },
         };
         tile.multiply::<S, E, _, C, PART>(s, ahead);
     }

@@ -1,11 +1,12 @@
 //! Matrices of f32, f16 and bf16, used where they lie and converted in registers.
 //!
 //! **The order of summation** is fixed for each output and depends on nothing but the instruction set: see `out_in` and
-//! `in_out`. It is what makes a result independent of the number of rows, of how the outputs are cut into calls, and so of
+//! `in_out`, and for the tokens of a prompt `many`. It is what makes a result independent of the number of rows, of how the outputs are cut into calls, and so of
 //! threads and batches.
 
 pub(super) mod convert;
 pub(super) mod in_out;
+pub(super) mod many;
 pub(super) mod out_in;
 pub(super) mod scalar;
 #[cfg(test)]

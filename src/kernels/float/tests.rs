@@ -101,6 +101,53 @@ fn products_of_every_number_of_rows_and_tokens() {
     });
 }
 
+/// The product of many tokens, if `kernels` have it: the outputs `first..` to the columns `cols` of `y: [m, ld]`.
+fn many(kernels: &Kernels, case: &Case, first: usize, cols: std::ops::Range<usize>, ld: usize, y: &mut [f32]) -> Option<()> {
+    let len = case.n_in.next_multiple_of(kernels.block_inputs()?) * case.m;
+    let (mut x, mut scratch) = (vec![f32::NAN; len], vec![f32::NAN; Kernels::MANY_SCRATCH]);
+    if case.n_in > 0 {
+        kernels.to_blocks(&case.x, case.n_in, 0, &mut x);
+    }
+    kernels.matmul_many(case.matrix(), first, &x, &mut scratch, &mut ColumnsMut::whole(y, case.m, ld).sub(cols));
+    Some(())
+}
+
+/// Bit for bit: blocks of inputs summed in order by FMA, then their sums in order.
+#[test]
+fn many_tokens_in_their_order() {
+    for_all(|name, kernels, dtype, layout| {
+        let Some(block) = kernels.block_inputs() else { return };
+        let n_outs = (1..=18).chain([31, 32, 33, 63, 64, 65, 100, 128, 129, 300]).map(|n| (n, 37, 7));
+        let n_ins = (0..=35).chain([block - 1, block, block + 1, 2 * block + 17, 1000]).map(|n| (41, n, 5));
+        let tokens = (0..=26).chain([50]).map(|m| (70, 40, m));
+        for (n_out, n_in, m) in n_outs.chain(n_ins).chain(tokens) {
+            let case = Case::new(dtype, layout, n_out, n_in, m);
+            let w = |c: usize, k: usize| match layout {
+                Layout::OutIn => case.w[c * n_in + k],
+                Layout::InOut => case.w[k * n_out + c],
+            };
+            let expected = |t: usize, c: usize| {
+                let mut sum = 0.0;
+                for k in (0..n_in).step_by(block) {
+                    let part = (k..n_in.min(k + block)).fold(0.0, |s, k| w(c, k).mul_add(case.x[t * n_in + k], s));
+                    sum = if k == 0 { part } else { sum + part };
+                }
+                sum
+            };
+            // All of them, and some of them elsewhere.
+            for (first, at, ld) in [(0, 0, n_out), (n_out / 3, 5, n_out + 9)] {
+                let mut y = vec![-7.0; m * ld];
+                many(kernels, &case, first, at..at + n_out - first, ld, &mut y).unwrap();
+                for (i, y) in y.iter().enumerate() {
+                    let (t, c) = (i / ld, i % ld);
+                    let right = if (at..at + n_out - first).contains(&c) { expected(t, first + c - at) } else { -7.0 };
+                    assert_eq!(y.to_bits(), right.to_bits(), "{name}, {}: {y}, not {right}, at [{t}, {c}]", case.name());
+                }
+            }
+        }
+    });
+}
+
 #[test]
 fn no_length_gives_zero_and_nothing_is_read() {
     for_all(|_, kernels, dtype, layout| {

@@ -1,6 +1,6 @@
 //! AVX2 with FMA and F16C: 8 lanes, 16 registers.
 
-use super::Simd;
+use super::{MAX_LANES, Simd};
 use std::arch::x86_64::*;
 
 /// Proof that the CPU has AVX2, FMA and F16C.
@@ -78,6 +78,29 @@ impl Simd for Avx2 {
             let is_nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(a, a));
             let upper = _mm256_srli_epi32::<16>(_mm256_blendv_epi8(rounded, quiet, is_nan));
             _mm_packus_epi32(_mm256_castsi256_si128(upper), _mm256_extracti128_si256::<1>(upper))
+        }
+    }
+
+    /// By pairs of lanes, then of pairs, then of halves.
+    #[inline(always)]
+    fn transpose(self, rows: &mut [__m256; MAX_LANES]) {
+        let (mut x, mut y) = (*rows, *rows);
+        // SAFETY: `self` proves that the CPU has the features; nothing here touches memory.
+        unsafe {
+            for i in (0..8).step_by(2) {
+                y[i] = _mm256_unpacklo_ps(x[i], x[i + 1]);
+                y[i + 1] = _mm256_unpackhi_ps(x[i], x[i + 1]);
+            }
+            for i in (0..8).step_by(4) {
+                for j in 0..2 {
+                    x[i + 2 * j] = _mm256_shuffle_ps::<0x44>(y[i + j], y[i + 2 + j]);
+                    x[i + 2 * j + 1] = _mm256_shuffle_ps::<0xee>(y[i + j], y[i + 2 + j]);
+                }
+            }
+            for i in 0..4 {
+                rows[i] = _mm256_permute2f128_ps::<0x20>(x[i], x[4 + i]);
+                rows[4 + i] = _mm256_permute2f128_ps::<0x31>(x[i], x[4 + i]);
+            }
         }
     }
 

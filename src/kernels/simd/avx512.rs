@@ -1,6 +1,6 @@
 //! AVX-512 F, BW, VL, DQ: 16 lanes, 32 registers, masks instead of tails.
 
-use super::Simd;
+use super::{MAX_LANES, Simd};
 use std::arch::x86_64::*;
 
 /// Proof that the CPU has AVX-512 F, BW, VL and DQ (and AVX2, FMA, F16C).
@@ -73,6 +73,12 @@ impl Simd for Avx512 {
             let upper = _mm512_mask_or_epi32(rounded, is_nan, bits, _mm512_set1_epi32(0x0040_0000));
             _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(upper))
         }
+    }
+
+    #[inline(always)]
+    fn transpose(self, rows: &mut [__m512; MAX_LANES]) {
+        // SAFETY: `self` proves that the CPU has the features; nothing here touches memory.
+        unsafe { *rows = transposed(rows.map(|row| _mm512_castps_si512(row))).map(|column| _mm512_castsi512_ps(column)) }
     }
 
     #[inline(always)]
@@ -164,4 +170,38 @@ unsafe fn rounded(a: __m512) -> __m512i {
         let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
         _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)))
     }
+}
+
+/// 16 × 16 dwords, rows to columns: pairs of rows are interleaved by dwords, then by pairs of dwords, which leaves 4 × 4 blocks of four
+/// dwords to be moved.
+///
+/// # Safety
+/// The CPU has AVX-512.
+#[inline(always)]
+pub(in crate::kernels) unsafe fn transposed(rows: [__m512i; 16]) -> [__m512i; 16] {
+    let (mut x, mut y) = (rows, rows);
+    // SAFETY: AVX-512 by the caller's word; nothing touches memory.
+    unsafe {
+        for i in (0..16).step_by(2) {
+            y[i] = _mm512_unpacklo_epi32(x[i], x[i + 1]);
+            y[i + 1] = _mm512_unpackhi_epi32(x[i], x[i + 1]);
+        }
+        for i in (0..16).step_by(4) {
+            for j in 0..2 {
+                x[i + 2 * j] = _mm512_unpacklo_epi64(y[i + j], y[i + 2 + j]);
+                x[i + 2 * j + 1] = _mm512_unpackhi_epi64(y[i + j], y[i + 2 + j]);
+            }
+        }
+        // x[4g + c] now has, for each block b of four columns, the rows 4g..4g + 4 of column 4b + c.
+        for c in 0..4 {
+            let (low, high) = ((x[c], x[4 + c]), (x[8 + c], x[12 + c]));
+            let (even, odd) = (_mm512_shuffle_i32x4::<0x88>(low.0, low.1), _mm512_shuffle_i32x4::<0xdd>(low.0, low.1));
+            let (even_h, odd_h) = (_mm512_shuffle_i32x4::<0x88>(high.0, high.1), _mm512_shuffle_i32x4::<0xdd>(high.0, high.1));
+            y[c] = _mm512_shuffle_i32x4::<0x88>(even, even_h);
+            y[8 + c] = _mm512_shuffle_i32x4::<0xdd>(even, even_h);
+            y[4 + c] = _mm512_shuffle_i32x4::<0x88>(odd, odd_h);
+            y[12 + c] = _mm512_shuffle_i32x4::<0xdd>(odd, odd_h);
+        }
+    }
+    y
 }

@@ -74,6 +74,10 @@ impl Simd for Emulated {
     fn largest(self, a: V) -> f32 {
         halve(a, f32::max)
     }
+    fn transpose(self, rows: &mut [V; 16]) {
+        *rows = std::array::from_fn(|i| std::array::from_fn(|j| rows[j][i]));
+    }
+
     fn f16_to_f32(self, a: H) -> V {
         a.map(|bits| f16::from_bits(bits).to_f32())
     }

@@ -45,6 +45,8 @@ pub(super) trait Simd: Copy {
     fn sum(self, a: Self::V) -> f32;
     /// The largest lane, if none is NaN.
     fn largest(self, a: Self::V) -> f32;
+    /// Rows to columns: lane i of vector j becomes lane j of vector i, for the first `LANES` vectors.
+    fn transpose(self, rows: &mut [Self::V; MAX_LANES]);
 
     fn f16_to_f32(self, a: Self::H) -> Self::V;
     fn bf16_to_f32(self, a: Self::H) -> Self::V;
@@ -121,4 +123,4 @@ pub(super) trait Simd: Copy {
 }
 
 /// The longest vector of any instruction set.
-const MAX_LANES: usize = 16;
+pub(super) const MAX_LANES: usize = 16;

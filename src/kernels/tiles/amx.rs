@@ -5,6 +5,7 @@
 //! an [`Amx`].
 
 use super::{Block, Products, Tile, Unit};
+use crate::kernels::simd::avx512::transposed;
 use std::arch::asm;
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
@@ -134,35 +135,4 @@ impl Drop for Amx {
             )
         };
     }
-}
-
-/// 16 × 16 dwords, rows to columns: pairs of rows are interleaved by dwords, then by pairs of dwords, which leaves 4 × 4 blocks of four
-/// dwords to be moved.
-#[inline(always)]
-unsafe fn transposed(rows: [__m512i; 16]) -> [__m512i; 16] {
-    let (mut x, mut y) = (rows, rows);
-    // SAFETY: AVX-512 by the caller's word; nothing touches memory.
-    unsafe {
-        for i in (0..16).step_by(2) {
-            y[i] = _mm512_unpacklo_epi32(x[i], x[i + 1]);
-            y[i + 1] = _mm512_unpackhi_epi32(x[i], x[i + 1]);
-        }
-        for i in (0..16).step_by(4) {
-            for j in 0..2 {
-                x[i + 2 * j] = _mm512_unpacklo_epi64(y[i + j], y[i + 2 + j]);
-                x[i + 2 * j + 1] = _mm512_unpackhi_epi64(y[i + j], y[i + 2 + j]);
-            }
-        }
-        // x[4g + c] now has, for each block b of four columns, the rows 4g..4g + 4 of column 4b + c.
-        for c in 0..4 {
-            let (low, high) = ((x[c], x[4 + c]), (x[8 + c], x[12 + c]));
-            let (even, odd) = (_mm512_shuffle_i32x4::<0x88>(low.0, low.1), _mm512_shuffle_i32x4::<0xdd>(low.0, low.1));
-            let (even_h, odd_h) = (_mm512_shuffle_i32x4::<0x88>(high.0, high.1), _mm512_shuffle_i32x4::<0xdd>(high.0, high.1));
-            y[c] = _mm512_shuffle_i32x4::<0x88>(even, even_h);
-            y[8 + c] = _mm512_shuffle_i32x4::<0xdd>(even, even_h);
-            y[4 + c] = _mm512_shuffle_i32x4::<0x88>(odd, odd_h);
-            y[12 + c] = _mm512_shuffle_i32x4::<0xdd>(odd, odd_h);
-        }
-    }
-    y
 }

@@ -1,7 +1,7 @@
 //! A linear's input in the forms that its matrices take it in, made once for all tasks, and the scratch for it.
 #![forbid(unsafe_code)]
 
-use super::{FEW_CHUNK, Linear, MANY_CHUNK};
+use super::{FEW_CHUNK, Linear, MANY_CHUNK, Way};
 use crate::error::Result;
 use crate::kernels::{Activations, Kernels, Packed, Scaling, Tile};
 use crate::ops::profile::Op;
@@ -15,7 +15,11 @@ const ALONE: usize = 1 << 13;
 pub struct Needs {
     /// Elements of a worker's weight panel on the prefill path.
     panel: usize,
+    /// Whether the prefill path calls BLAS.
+    blas: bool,
     /// Blocks of 8-bit activations of a token.
+    activations: usize,
+    /// Elements of a token that the prefill path copies into blocks.
     blocks: usize,
     /// Inputs, and bf16 terms of each, of what the prefill path packs into tiles.
     tiles: Option<(usize, usize)>,
@@ -26,23 +30,36 @@ impl Needs {
     pub fn of<'a>(kernels: &Kernels, linears: impl Iterator<Item = &'a Linear>) -> Self {
         let mut needs = Self::default();
         for linear in linears {
-            needs.blocks = needs.blocks.max(linear.quantised_len());
-            match linear.tile_terms(kernels, Path::Many) {
-                Some(terms) => {
+            needs.activations = needs.activations.max(linear.quantised_len());
+            match linear.way(kernels, Path::Many) {
+                Way::Tiles => {
                     let (n_in, most) = needs.tiles.unwrap_or_default();
-                    needs.tiles = Some((n_in.max(linear.n_in), most.max(terms)));
+                    needs.tiles = Some((n_in.max(linear.n_in), most.max(linear.tile_terms(kernels).unwrap_or(0))));
                 }
-                None => needs.panel = needs.panel.max(linear.panel_len()),
+                Way::Blocks => {
+                    needs.blocks = needs.blocks.max(in_blocks(kernels, linear.n_in));
+                    needs.panel = needs.panel.max(Kernels::MANY_SCRATCH);
+                }
+                Way::Sgemm => {
+                    needs.panel = needs.panel.max(linear.panel_len());
+                    needs.blas = true;
+                }
+                Way::Quantised | Way::Few => (),
             }
         }
         needs
+    }
+
+    /// Whether the prefill path calls BLAS.
+    pub fn blas(&self) -> bool {
+        self.blas
     }
 
     /// Makes room in `workers` for passes of up to `n_tokens` tokens on `path`.
     pub fn reserve(&self, workers: &mut [Worker], path: Path, n_tokens: usize) -> Result<()> {
         let many = path == Path::Many;
         // 8-bit activations on both paths: the head's are always few-token products.
-        let sums = if self.blocks > 0 { Kernels::scratch_len(FEW_CHUNK, n_tokens) } else { 0 };
+        let sums = if self.activations > 0 { Kernels::scratch_len(FEW_CHUNK, n_tokens) } else { 0 };
         let panel = if many { self.panel } else { 0 };
         let tiles = if many && self.tiles.is_some() { Kernels::tile_scratch(n_tokens, MANY_CHUNK) } else { 0 };
         for worker in &mut *workers {
@@ -53,41 +70,86 @@ impl Needs {
         if let (true, Some((n_in, terms))) = (many, self.tiles) {
             lengthen(&mut first.packed, Packed::len(n_tokens, n_in, terms), Tile::ZERO, "activations in tiles")?;
         }
-        lengthen(&mut first.quantised, n_tokens * self.blocks, Activations::ZERO, "activations in 8 bits")
+        if many {
+            grow(&mut first.blocks, n_tokens * self.blocks, "activations in blocks")?;
+        }
+        lengthen(&mut first.quantised, n_tokens * self.activations, Activations::ZERO, "activations in 8 bits")
     }
+}
+
+/// Elements of `n_in` inputs in whole blocks.
+fn in_blocks(kernels: &Kernels, n_in: usize) -> usize {
+    kernels.block_inputs().map_or(0, |inputs| n_in.next_multiple_of(inputs))
 }
 
 /// The input of a linear.
 pub struct Input<'a> {
     /// `[n_tokens, n_in]`
     pub x: &'a [f32],
-    /// In 8 bits, `[n_in.div_ceil(256), n_tokens]`; the first `blocks` of the first worker's scratch, taken out of it.
-    quantised: Vec<Activations>,
-    blocks: usize,
-    /// As bf16 tiles in `terms` terms; the first `tiles` of the first worker's scratch, taken out of it.
-    packed: Vec<Tile>,
-    tiles: usize,
+    /// In 8 bits, `[n_in.div_ceil(256), n_tokens]`.
+    quantised: Taken<Activations>,
+    /// In blocks, `[blocks, n_tokens, inputs of a block]`.
+    blocks: Taken<f32>,
+    /// As bf16 tiles in `terms` terms.
+    packed: Taken<Tile>,
     terms: usize,
+}
+
+/// The first `len` of what is taken out of the first worker's scratch.
+struct Taken<T> {
+    scratch: Vec<T>,
+    len: usize,
+}
+
+impl<T> Taken<T> {
+    /// `len` of `scratch`, if any.
+    fn out_of(scratch: &mut Vec<T>, len: usize) -> Self {
+        Self { scratch: if len > 0 { std::mem::take(scratch) } else { Vec::new() }, len }
+    }
+    fn get(&self) -> &[T] {
+        &self.scratch[..self.len]
+    }
+    fn get_mut(&mut self) -> &mut [T] {
+        &mut self.scratch[..self.len]
+    }
+    fn give_back(self, scratch: &mut Vec<T>) {
+        if self.len > 0 {
+            *scratch = self.scratch;
+        }
+    }
 }
 
 impl<'a> Input<'a> {
     /// `x: [n_tokens, n_in]` for the products with `parts`.
     pub fn new(ctx: &mut Ctx<'_>, parts: &[Linear], x: &'a [f32], n_tokens: usize, n_in: usize) -> Self {
         let (kernels, path) = (ctx.kernels, ctx.path);
-        let terms = parts.iter().filter_map(|part| part.tile_terms(kernels, path)).max().unwrap_or(0);
-        let in_8_bits = parts.iter().filter(|part| part.tile_terms(kernels, path).is_none());
-        let blocks = n_tokens * in_8_bits.map(Linear::quantised_len).max().unwrap_or(0);
-        let tiles = Packed::len(n_tokens, n_in, terms);
-        let mut input = Self { x, quantised: Vec::new(), blocks, packed: Vec::new(), tiles, terms };
+        let (mut terms, mut activations, mut blocks) = (0, 0, 0);
+        for part in parts {
+            match part.way(kernels, path) {
+                Way::Tiles => terms = terms.max(part.tile_terms(kernels).unwrap_or(0)),
+                Way::Quantised => activations = part.quantised_len(),
+                Way::Blocks => blocks = in_blocks(kernels, n_in),
+                Way::Sgemm | Way::Few => (),
+            }
+        }
+        let scratch = &mut ctx.workers[0];
+        let mut input = Self {
+            x,
+            quantised: Taken::out_of(&mut scratch.quantised, n_tokens * activations),
+            blocks: Taken::out_of(&mut scratch.blocks, n_tokens * blocks),
+            packed: Taken::out_of(&mut scratch.packed, Packed::len(n_tokens, n_in, terms)),
+            terms,
+        };
+        if activations > 0 {
+            quantise(ctx, parts, x, n_tokens, n_in, input.quantised.get_mut());
+        }
         if blocks > 0 {
-            input.quantised = std::mem::take(&mut ctx.workers[0].quantised);
-            quantise(ctx, parts, x, n_tokens, n_in, &mut input.quantised[..blocks]);
+            to_blocks(ctx, x, n_tokens, n_in, input.blocks.get_mut());
         }
-        if tiles > 0 {
-            input.packed = std::mem::take(&mut ctx.workers[0].packed);
-            pack(ctx, x, n_tokens, n_in, terms, &mut input.packed[..tiles]);
+        if terms > 0 {
+            pack(ctx, x, n_tokens, n_in, terms, input.packed.get_mut());
         }
-        if blocks + tiles > 0 {
+        if activations + blocks + terms > 0 {
             ctx.lap(Op::Quantise, 0);
         }
         input
@@ -95,22 +157,25 @@ impl<'a> Input<'a> {
 
     /// In 8 bits.
     pub fn quantised(&self) -> &[Activations] {
-        &self.quantised[..self.blocks]
+        self.quantised.get()
     }
 
     /// In tiles.
     pub fn packed(&self) -> Packed<'_> {
-        Packed { tiles: &self.packed[..self.tiles], terms: self.terms }
+        Packed { tiles: self.packed.get(), terms: self.terms }
+    }
+
+    /// In blocks.
+    pub fn blocks(&self) -> &[f32] {
+        self.blocks.get()
     }
 
     /// Gives the scratch back.
     pub fn done(self, ctx: &mut Ctx<'_>) {
-        if self.blocks > 0 {
-            ctx.workers[0].quantised = self.quantised;
-        }
-        if self.tiles > 0 {
-            ctx.workers[0].packed = self.packed;
-        }
+        let scratch = &mut ctx.workers[0];
+        self.quantised.give_back(&mut scratch.quantised);
+        self.blocks.give_back(&mut scratch.blocks);
+        self.packed.give_back(&mut scratch.packed);
     }
 }
 
@@ -137,4 +202,11 @@ fn pack(ctx: &mut Ctx<'_>, x: &[f32], n_tokens: usize, n_in: usize, terms: usize
         let tokens = first * Packed::TOKENS..n_tokens.min((first + rows.len() / row_len) * Packed::TOKENS);
         kernels.pack_tiles(&x[tokens.start * n_in..tokens.end * n_in], n_in, terms, rows);
     });
+}
+
+/// `x: [n_tokens, n_in]` in blocks of inputs.
+fn to_blocks(ctx: &mut Ctx<'_>, x: &[f32], n_tokens: usize, n_in: usize, out: &mut [f32]) {
+    let kernels = ctx.kernels;
+    let block_len = n_tokens * kernels.block_inputs().unwrap_or(n_in);
+    ctx.pool.for_each_rows(ctx.workers, out, block_len, 1, |_, first, blocks| kernels.to_blocks(x, n_in, first, blocks));
 }

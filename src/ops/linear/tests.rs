@@ -47,7 +47,7 @@ fn side_by_side() {
             assert_eq!(bits(&together), bits(&run(kernels, Path::Many, 3, &parts, &x)), "{name}, 3 threads");
             for (i, part) in parts.iter().enumerate() {
                 let alone = run(kernels, Path::Many, 2, std::slice::from_ref(part), &x);
-                let by_blas = part.tile_terms(kernels, Path::Many).is_none() && !part.is_quantised() && Path::Many.by_blas();
+                let by_blas = part.way(kernels, Path::Many) == Way::Sgemm;
                 for (t, (together, alone)) in together.chunks_exact(450).zip(alone.chunks_exact(90)).enumerate() {
                     let together = &together[90 * i..][..90];
                     // BLAS sums in another order where the work is cut otherwise.
@@ -87,6 +87,16 @@ fn columns() {
 fn wide_chunks() {
     for (n_out, threads, chunk) in [(768, 2, 384), (2304, 2, 1152), (3072, 2, 1536), (5632, 2, 1408), (768, 16, 64), (0, 2, 0)] {
         assert_eq!(wide_chunk(n_out, threads), chunk, "{n_out} outputs, {threads} threads");
+    }
+}
+
+/// Many tokens: no thread has more outputs than it must, as far as tasks of 64 to 256 allow.
+#[test]
+fn even_chunks() {
+    for (n_out, threads, chunk) in
+        [(768, 2, 192), (2304, 2, 192), (5632, 2, 256), (2048, 1, 256), (768, 16, 64), (90, 2, 64), (0, 2, 256)]
+    {
+        assert_eq!(even_chunk(n_out, threads), chunk, "{n_out} outputs, {threads} threads");
     }
 }
 
