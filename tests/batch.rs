@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{golden, load, new_cache, same_bits, step_all};
+use common::{golden, isas, load, new_cache, same_bits, step_all};
 use engine::model::{Logits, Request, step_batch};
 use engine::{Cache, CacheOptions, ErrorKind, Model, Result};
 use std::sync::Arc;
@@ -43,9 +43,9 @@ fn rounds(caches: &mut [Cache], scripts: &[Script<'_>], vocab: usize) -> Vec<Vec
 
 #[test]
 fn the_same_bits_alone_and_in_a_batch() {
-    for case in MODELS {
+    for (case, isa) in MODELS.iter().flat_map(|case| isas().into_iter().map(move |isa| (case, isa))) {
         let (path, tokens) = golden(case);
-        let model = load(&path, None, 2);
+        let model = load(&path, Some(isa), 2);
         let vocab = model.vocab_size();
         // Prompts of different lengths on both paths, single tokens, pieces; they end at different times.
         let scripts: Vec<Script<'_>> = vec![
@@ -57,22 +57,48 @@ fn the_same_bits_alone_and_in_a_batch() {
         ];
         let mut caches: Vec<Cache> = scripts.iter().map(|_| new_cache(&model)).collect();
         for (i, (found, script)) in rounds(&mut caches, &scripts, vocab).iter().zip(&scripts).enumerate() {
-            assert!(same_bits(found, &alone(&model, script)), "{case}, sequence {i}");
+            assert!(same_bits(found, &alone(&model, script)), "{case}, {isa:?}, sequence {i}");
             assert_eq!(caches[i].len(), script.iter().map(|tokens| tokens.len()).sum::<usize>());
         }
     }
 }
 
-/// 40 sequences of up to 16 tokens are more than one pass, and more logits than the head takes at a time.
+/// 45 sequences of both paths are more than one pass, one of which ends inside a prompt, and more logits than the head takes at a time.
 #[test]
 fn more_than_one_pass() {
+    for case in ["llama-gqa-sharded", "gemma3-5", "mixtral-4", "phi3-longrope-5"] {
+        let (path, tokens) = golden(case);
+        let model = load(&path, None, 2);
+        let lengths = (0..45).map(|i| if i % 3 == 0 { 17 + i % 20 } else { 16 - i % 5 });
+        let scripts: Vec<Script<'_>> = lengths.enumerate().map(|(i, n)| vec![&tokens[i % 9..][..n], &tokens[..1]]).collect();
+        assert!(scripts.iter().map(|script| script[0].len()).sum::<usize>() > 512);
+        let mut caches: Vec<Cache> = scripts.iter().map(|_| new_cache(&model)).collect();
+        for (i, (found, script)) in rounds(&mut caches, &scripts, model.vocab_size()).iter().zip(&scripts).enumerate() {
+            assert!(same_bits(found, &alone(&model, script)), "{case}, sequence {i}");
+        }
+    }
+}
+
+/// A long prompt that is cancelled while others share its passes: theirs go on, its cache is as it was.
+#[test]
+fn a_prompt_that_is_cancelled() {
     let (path, tokens) = golden("llama-gqa-sharded");
     let model = load(&path, None, 2);
-    let scripts: Vec<Script<'_>> = (0..40).map(|i| vec![&tokens[i..i + 16 - i % 3]]).collect();
-    let mut caches: Vec<Cache> = scripts.iter().map(|_| new_cache(&model)).collect();
-    for (found, script) in rounds(&mut caches, &scripts, model.vocab_size()).iter().zip(&scripts) {
-        assert!(same_bits(found, &alone(&model, script)));
-    }
+    let (mut a, mut b) = (new_cache(&model), new_cache(&model));
+    step_all(&mut b, &tokens[..2]);
+    b.canceller().cancel();
+    let mut logits = vec![0.0; 40 * model.vocab_size()];
+    let mut requests = [
+        Request { cache: &mut a, tokens: &tokens[..40], logits: Logits::All(&mut logits), result: Ok(()) },
+        Request { cache: &mut b, tokens: &tokens[2..42], logits: Logits::None, result: Ok(()) },
+    ];
+    step_batch(&mut requests);
+    assert!(requests[0].result.is_ok());
+    assert_eq!(requests[1].result.as_ref().unwrap_err().kind(), ErrorKind::Cancelled);
+    assert!(same_bits(&logits, &alone(&model, &vec![&tokens[..40]])));
+    assert_eq!((a.len(), b.len()), (40, 2));
+    let whole = alone(&model, &vec![&tokens[..2], &tokens[2..42]]);
+    assert!(same_bits(&step_all(&mut b, &tokens[2..42]), &whole[2 * model.vocab_size()..]));
 }
 
 #[test]

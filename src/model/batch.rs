@@ -20,41 +20,55 @@ pub struct Request<'a> {
     pub result: Result<()>,
 }
 
-/// Feeds each request's tokens to its cache, as [`Cache::step`] and [`Cache::step_all`] do, with the same bits. Requests of up to
-/// [`FEW_TOKENS`](crate::ops::FEW_TOKENS) tokens pass over the weights together, longer ones one after the other. One that fails has its
-/// error in `result` and its cache as it was; the others go on.
+/// Feeds each request's tokens to its cache, as [`Cache::step`] and [`Cache::step_all`] do, with the same bits. They share the passes over
+/// the weights, of up to [`MAX_CHUNK`] tokens; where long prompts are multiplied by BLAS, those pass one after the other. A request that
+/// fails has its error in `result` and its cache as it was; the others go on.
 pub fn step_batch(requests: &mut [Request<'_>]) {
     let Some(model) = requests.first().map(|request| request.cache.model().clone()) else { return };
-    let mut few = Vec::new();
-    for request in requests {
+    let mut feeds = Vec::new();
+    for (place, request) in requests.iter_mut().enumerate() {
         request.result = request.check(&model);
         if request.result.is_err() || request.tokens.is_empty() {
             continue;
         }
-        match Path::for_tokens(request.tokens.len()) {
-            Path::Many => {
-                let logits = std::mem::replace(&mut request.logits, Logits::None);
-                request.result = request.cache.feed(request.tokens, logits);
-            }
-            Path::Few => match few.try_reserve(1) {
-                Ok(()) => few.push(request),
-                Err(_) => request.result = Err(Error::out_of_memory("the list of a batch's requests", size_of_val(&few[..]))),
-            },
+        let path = Path::for_tokens(request.tokens.len());
+        if path == Path::Many && model.prefill_by_blas() {
+            let logits = std::mem::replace(&mut request.logits, Logits::None);
+            request.result = request.cache.feed(request.tokens, logits);
+        } else if feeds.try_reserve(1).is_err() {
+            request.result = Err(Error::out_of_memory("the list of a batch's requests", size_of_val(&feeds[..])));
+        } else {
+            feeds.push(Feed { before: request.cache.len(), fed: 0, now: 0, place, path, request });
         }
     }
-    let mut rest = &mut few[..];
-    while !rest.is_empty() {
-        // As many as fit into one pass.
-        let mut n_tokens = 0;
-        let mut fits = |request: &&mut Request<'_>| {
-            n_tokens += request.tokens.len();
-            n_tokens <= MAX_CHUNK
-        };
-        let n = rest.iter().take_while(|request| fits(request)).count();
-        let (now, later) = rest.split_at_mut(n.max(1));
-        together(&model, now);
-        rest = later;
+    // As `forward` wants them.
+    feeds.sort_unstable_by_key(|feed| (feed.path == Path::Many, feed.place));
+    let Some(mut scratch) = feeds.first_mut().map(|feed| std::mem::take(&mut feed.request.cache.scratch)) else { return };
+    while shared_pass(&model, &mut feeds, &mut scratch) {}
+    let unchanged = model.check_files();
+    for Feed { request, before, .. } in &mut feeds {
+        if request.result.is_ok() {
+            request.result = unchanged.clone();
+        }
+        request.cache.settle(*before, request.tokens.len(), &request.result);
     }
+    if let Some(first) = feeds.first_mut() {
+        first.request.cache.scratch = scratch;
+    }
+}
+
+/// A request under way.
+struct Feed<'r, 'a> {
+    request: &'r mut Request<'a>,
+    /// Its number in the batch.
+    place: usize,
+    path: Path,
+    /// Tokens that its cache held before.
+    before: usize,
+    /// Tokens that have passed.
+    fed: usize,
+    /// Tokens in the pass now.
+    now: usize,
 }
 
 impl Request<'_> {
@@ -78,48 +92,56 @@ impl Request<'_> {
     }
 }
 
-/// One pass of requests that have been checked.
-fn together(model: &Arc<Model>, requests: &mut [&mut Request<'_>]) {
-    let Some(mut scratch) = requests.first_mut().map(|request| std::mem::take(&mut request.cache.scratch)) else { return };
-    for request in &mut *requests {
-        request.result = request.cache.prepare(request.tokens.len());
-    }
-    let passed = reserve(model, requests, &mut scratch)
-        .and_then(|()| pass(model, requests, &mut scratch))
-        .and_then(|()| model.check_files());
-    for request in &mut *requests {
-        if request.result.is_ok() {
-            request.result = passed.clone();
+/// One pass, with as many tokens as there is room for; false if nothing is left to pass.
+fn shared_pass(model: &Model, feeds: &mut [Feed<'_, '_>], scratch: &mut Scratch) -> bool {
+    let (mut few, mut room) = (0, MAX_CHUNK);
+    for feed in &mut *feeds {
+        feed.now = 0;
+        let left = feed.request.tokens.len() - feed.fed;
+        if feed.request.result.is_ok() && left > 0 && room > 0 {
+            let (first, n) = (feed.before + feed.fed, left.min(room));
+            feed.request.result = feed.request.cache.prepare(first..first + n);
+            if feed.request.result.is_ok() {
+                feed.now = n;
+                room -= n;
+                few += feed.path.few_of(n);
+            }
         }
-        request.cache.settle(request.cache.len(), request.tokens.len(), &request.result);
     }
-    if let Some(first) = requests.first_mut() {
-        first.cache.scratch = scratch;
+    let in_pass = |feed: &&mut Feed<'_, '_>| feed.now > 0;
+    if room == MAX_CHUNK {
+        return false;
     }
+    let lengths = feeds.iter().filter(|feed| feed.now > 0).map(|feed| (feed.before + feed.fed, feed.now));
+    let ready = scratch.reserve(model, few, lengths).and_then(|()| scratch.reserve_many(model));
+    if let Err(error) = ready.and_then(|()| pass(model, feeds, scratch)) {
+        feeds.iter_mut().filter(in_pass).for_each(|feed| feed.request.result = Err(error.clone()));
+    }
+    for feed in feeds.iter_mut().filter(in_pass) {
+        feed.fed += feed.now;
+        if feed.request.result.is_ok() {
+            feed.request.cache.passed(feed.before + feed.fed);
+        }
+    }
+    true
 }
 
-/// The pass of those that are prepared; one that was cancelled meanwhile has that as its result.
-fn pass(model: &Model, requests: &mut [&mut Request<'_>], scratch: &mut Scratch) -> Result<()> {
+/// The pass itself; one that was cancelled meanwhile has that as its result.
+fn pass(model: &Model, feeds: &mut [Feed<'_, '_>], scratch: &mut Scratch) -> Result<()> {
     let what = "the sequences of a batch";
-    let mut sequences: Vec<Sequence<'_>> = try_with_capacity(requests.len(), what)?;
-    let mut results: Vec<&mut Result<()>> = try_with_capacity(requests.len(), what)?;
-    for Request { cache, tokens, logits, result } in requests.iter_mut().map(|request| &mut **request) {
-        if result.is_ok() {
-            sequences.push(cache.sequence(model, tokens, std::mem::replace(logits, Logits::None)));
-            results.push(result);
-        }
+    let mut sequences: Vec<Sequence<'_>> = try_with_capacity(feeds.len(), what)?;
+    let mut results: Vec<&mut Result<()>> = try_with_capacity(feeds.len(), what)?;
+    for Feed { request, path, before, fed, now, .. } in feeds.iter_mut().filter(|feed| feed.now > 0) {
+        let Request { cache, tokens, logits, result } = &mut **request;
+        let logits = logits.take(*now, tokens.len() - *fed, model.vocab_size());
+        sequences.push(cache.sequence(model, *path, &tokens[*fed..][..*now], *before + *fed, logits));
+        results.push(result);
     }
-    forward(model, Path::Few, &mut sequences, scratch);
+    forward(model, &mut sequences, scratch);
     for (sequence, result) in sequences.iter().zip(results) {
         if sequence.cancelled {
             *result = Err(cancelled());
         }
     }
     Ok(())
-}
-
-fn reserve(model: &Model, requests: &[&mut Request<'_>], scratch: &mut Scratch) -> Result<()> {
-    let ready = requests.iter().filter(|request| request.result.is_ok());
-    scratch.reserve(model, Path::Few, ready.map(|request| (request.cache.len(), request.tokens.len())))?;
-    scratch.reserve_many(model)
 }

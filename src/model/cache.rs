@@ -9,6 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::Float;
 use crate::ops::Path;
 use crate::ops::profile::Profile;
+use std::ops::Range;
 use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -207,49 +208,54 @@ impl Cache {
         }
     }
 
-    /// Room for `n_tokens` more tokens: RoPE tables, blocks.
-    pub(super) fn prepare(&mut self, n_tokens: usize) -> Result<()> {
-        let end = self.len + n_tokens;
-        self.model.ropes(self.max_tokens).iter().try_for_each(|table| table.prepare(end))?;
-        self.kv.make_writable(self.len..end)
+    /// Room for tokens at `positions`: RoPE tables, blocks.
+    pub(super) fn prepare(&mut self, positions: Range<usize>) -> Result<()> {
+        self.model.ropes(self.max_tokens).iter().try_for_each(|table| table.prepare(positions.end))?;
+        self.kv.make_writable(positions)
     }
 
-    /// This sequence in a pass of several; [`Cache::prepare`] has made room.
-    pub(super) fn sequence<'a>(&'a mut self, model: &'a Model, tokens: &'a [u32], logits: Logits<'a>) -> Sequence<'a> {
-        let (ropes, first) = (model.ropes(self.max_tokens), self.len);
-        Sequence { kv: &mut self.kv, ropes, tokens, first, logits, cancel: &self.cancel, cancelled: false }
+    /// This sequence in a pass that feeds `tokens` from position `first` on; [`Cache::prepare`] has made room.
+    pub(super) fn sequence<'a>(
+        &'a mut self,
+        model: &'a Model,
+        path: Path,
+        tokens: &'a [u32],
+        first: usize,
+        logits: Logits<'a>,
+    ) -> Sequence<'a> {
+        let ropes = model.ropes(self.max_tokens);
+        Sequence { kv: &mut self.kv, ropes, path, tokens, first, logits, cancel: &self.cancel, cancelled: false }
+    }
+
+    /// Behind a pass of a step, up to position `end`: lets go of what layers with a window have left behind, but not of what was there
+    /// before the step, and must be there if it fails.
+    pub(super) fn passed(&mut self, end: usize) {
+        let rewound = |position: usize| position.saturating_sub(self.rewind_tokens);
+        self.kv.let_go(rewound(end), rewound(self.len)..self.len);
     }
 
     /// Passes `tokens` through the model, [`MAX_CHUNK`] at a time.
     fn run(&mut self, tokens: &[u32], mut logits: Logits<'_>) -> Result<()> {
-        let (model, end) = (&*self.model, self.len + tokens.len());
-        let path = Path::for_tokens(tokens.len());
-        let ropes = model.ropes(self.max_tokens);
-        ropes.iter().try_for_each(|table| table.prepare(end))?;
-        let mut first = self.len;
+        let (model, path) = (self.model.clone(), Path::for_tokens(tokens.len()));
+        let (mut first, mut left) = (self.len, tokens.len());
+        self.model.ropes(self.max_tokens).iter().try_for_each(|table| table.prepare(first + left))?;
         for tokens in tokens.chunks(MAX_CHUNK) {
-            let is_last = first + tokens.len() == end;
-            let wanted = match &mut logits {
-                Logits::Last(row) if is_last => Logits::Last(row),
-                Logits::None | Logits::Last(_) => Logits::None,
-                Logits::All(rows) => {
-                    let (these, rest) = std::mem::take(rows).split_at_mut(tokens.len() * model.vocab_size());
-                    *rows = rest;
-                    Logits::All(these)
-                }
-            };
-            self.kv.make_writable(first..first + tokens.len())?;
-            self.scratch.reserve(model, path, std::iter::once((first, tokens.len())))?;
-            let cancel = &*self.cancel;
-            let mut sequence = Sequence { kv: &mut self.kv, ropes, tokens, first, logits: wanted, cancel, cancelled: false };
-            forward(model, path, slice::from_mut(&mut sequence), &mut self.scratch);
-            if sequence.cancelled {
+            let n = tokens.len();
+            self.prepare(first..first + n)?;
+            let mut scratch = std::mem::take(&mut self.scratch);
+            let ready = scratch.reserve(&model, path.few_of(n), std::iter::once((first, n)));
+            let mut sequence = self.sequence(&model, path, tokens, first, logits.take(n, left, model.vocab_size()));
+            if ready.is_ok() {
+                forward(&model, slice::from_mut(&mut sequence), &mut scratch);
+            }
+            let ended = sequence.cancelled;
+            self.scratch = scratch;
+            ready?;
+            if ended {
                 return Err(cancelled());
             }
-            first += tokens.len();
-            // What this step itself has left behind; what was there before it must be there if it fails.
-            let rewound = |position: usize| position.saturating_sub(self.rewind_tokens);
-            self.kv.let_go(rewound(first), rewound(self.len)..self.len);
+            (first, left) = (first + n, left - n);
+            self.passed(first);
         }
         Ok(())
     }

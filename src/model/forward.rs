@@ -64,8 +64,9 @@ impl Scratch {
         grow(&mut self.logits, FEW_TOKENS * model.spec.vocab_size, "logits")
     }
 
-    /// Makes ready for a pass of `model` with sequences that feed `n` tokens each from position `first` on.
-    pub fn reserve<I>(&mut self, model: &Model, path: Path, sequences: I) -> Result<()>
+    /// Makes ready for a pass of `model` with sequences that feed `n` tokens each from position `first` on; the first `few` tokens of all
+    /// take the few-token path.
+    pub fn reserve<I>(&mut self, model: &Model, few: usize, sequences: I) -> Result<()>
     where
         I: Iterator<Item = (usize, usize)> + Clone,
     {
@@ -92,7 +93,7 @@ impl Scratch {
             worker.reserve(spec.hidden_size.max(qkv))?;
             heads.reserve(worker, n_tokens)?;
         }
-        model.linear_needs.reserve(&mut self.workers, path, n_tokens)
+        model.linear_needs.reserve(&mut self.workers, few, n_tokens)
     }
 }
 
@@ -123,12 +124,29 @@ pub enum Logits<'a> {
     All(&'a mut [f32]),
 }
 
+impl<'a> Logits<'a> {
+    /// Those of the next `n` of `left` tokens; what stays is of the others. A row has `vocab` elements.
+    pub fn take(&mut self, n: usize, left: usize, vocab: usize) -> Logits<'a> {
+        match self {
+            Logits::Last(_) if n == left => std::mem::replace(self, Logits::None),
+            Logits::None | Logits::Last(_) => Logits::None,
+            Logits::All(rows) => {
+                let (these, rest) = std::mem::take(rows).split_at_mut(n * vocab);
+                *rows = rest;
+                Logits::All(these)
+            }
+        }
+    }
+}
+
 /// One sequence's part of a pass.
 pub struct Sequence<'a> {
     /// Writable at the tokens' positions; afterwards holds their keys and values.
     pub kv: &'a mut KvBlocks,
     /// The RoPE tables that it uses.
     pub ropes: &'a [RopeTable],
+    /// The path of the step that this is a part of.
+    pub path: Path,
     /// The tokens.
     pub tokens: &'a [u32],
     /// The first one's position.
@@ -141,17 +159,19 @@ pub struct Sequence<'a> {
     pub cancelled: bool,
 }
 
-/// Passes the tokens of `sequences` through the model together, on `path`, for which `scratch` has been reserved. What is computed of
-/// a sequence does not depend on the others, but for products by BLAS: only sequences of the few-token path may share a pass.
-pub fn forward(model: &Model, path: Path, sequences: &mut [Sequence<'_>], scratch: &mut Scratch) {
-    debug_assert!(path == Path::Few || sequences.len() == 1);
+/// Passes the tokens of `sequences` through the model together, for which `scratch` has been reserved; those of the few-token path
+/// come first. What is computed of a sequence does not depend on the others, but for products by BLAS: where those are, a sequence of the
+/// prefill path is alone in its pass.
+pub fn forward(model: &Model, sequences: &mut [Sequence<'_>], scratch: &mut Scratch) {
+    debug_assert!(sequences.is_sorted_by_key(|sequence| sequence.path == Path::Many));
     let spec = &model.spec;
     let n_tokens = sequences.iter().map(|sequence| sequence.tokens.len()).sum();
+    let few = sequences.iter().map(|sequence| sequence.path.few_of(sequence.tokens.len())).sum();
     let (hidden, q_size, kv_size) = (spec.hidden_size, spec.q_size(), spec.kv_size());
     let width = q_size + 2 * kv_size;
     let Scratch { workers, plan, h, x, qkv, attended, y, mlp: mlp_scratch, logits, profile } = scratch;
     let profile = model.profiled.then_some(profile);
-    let ctx = &mut Ctx { kernels: model.kernels, pool: &model.pool, workers, path, profile };
+    let ctx = &mut Ctx { kernels: model.kernels, pool: &model.pool, workers, few, profile };
     let (h, x, y) = (&mut h[..n_tokens * hidden], &mut x[..n_tokens * hidden], &mut y[..n_tokens * hidden]);
     let (qkv, attended) = (&mut qkv[..n_tokens * width], &mut attended[..n_tokens * q_size]);
 
@@ -286,17 +306,20 @@ fn feed_forward(ctx: &mut Ctx<'_>, spec: &Spec, mlp: &FeedForward, x: &[f32], n_
     linear(ctx, Op::Router, slice::from_ref(router), x, n_tokens, logits);
     routing.choose(logits, experts.n_experts, experts.n_used, experts.normalize);
     z.fill(0.0);
+    let few = ctx.few;
     // Expert by expert, so that each one's weights are read once; a token's sum is in the order of its experts.
     for (expert, block) in blocks.iter().enumerate() {
-        let mut n = 0;
+        let (mut n, mut n_few) = (0, 0);
         for (t, _) in routing.tokens_of(expert) {
             gathered[n * hidden..][..hidden].copy_from_slice(&x[t * hidden..][..hidden]);
             n += 1;
+            n_few += usize::from(t < few);
         }
         if n == 0 {
             continue;
         }
         ctx.lap(Op::Experts, 0);
+        ctx.few = n_few;
         run_block(ctx, spec, block, gathered, n, up, gated, from_expert);
         for ((t, weight), row) in routing.tokens_of(expert).zip(from_expert.chunks_exact_mut(hidden)) {
             ctx.kernels.scale(row, weight);
@@ -304,6 +327,7 @@ fn feed_forward(ctx: &mut Ctx<'_>, spec: &Spec, mlp: &FeedForward, x: &[f32], n_
         }
         ctx.lap(Op::Experts, 0);
     }
+    ctx.few = few;
 }
 
 /// z = down(act(gate(x)) · up(x)), or down(act(up(x))).
@@ -376,7 +400,7 @@ fn head(model: &Model, ctx: &mut Ctx<'_>, h: &[f32], x: &mut [f32], logits: &mut
 fn head_of(model: &Model, ctx: &mut Ctx<'_>, h: &[f32], x: &mut [f32], logits: &mut [f32]) {
     let spec = &model.spec;
     let (x, n_tokens) = (&mut x[..h.len()], h.len() / spec.hidden_size);
-    ctx.path = Path::Few;
+    ctx.few = n_tokens;
     norm(ctx, &model.output_norm, h, x);
     linear(ctx, Op::Head, slice::from_ref(model.head.as_ref().unwrap_or(&model.embedding)), x, n_tokens, logits);
     scale(ctx, spec.logit_scale, logits, spec.vocab_size);

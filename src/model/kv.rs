@@ -236,7 +236,7 @@ impl KvBlocks {
 mod tests {
     use super::*;
     use crate::kernels::Isa;
-    use crate::ops::{Path, Worker};
+    use crate::ops::Worker;
     use crate::threads::Pool;
 
     /// Two layers, of which each may have a window.
@@ -259,7 +259,7 @@ mod tests {
 
     fn write(kv: &mut KvBlocks, position: usize, value: f32) {
         let (kernels, pool) = (Kernels::select(Some(Isa::Scalar)).unwrap(), Pool::new(1).unwrap());
-        let ctx = &mut Ctx { kernels, pool: &pool, workers: &mut [Worker::default()], path: Path::Few, profile: None };
+        let ctx = &mut Ctx { kernels, pool: &pool, workers: &mut [Worker::default()], few: usize::MAX, profile: None };
         for layer in 0..2 {
             let row: [f32; 12] = std::array::from_fn(|i| {
                 let value = value + if i < 6 { 0.0 } else { 100.0 * (layer as f32 + 1.0) };

@@ -138,20 +138,21 @@ enum Way {
 }
 
 /// Several projections of the same `x: [n_tokens, n_in]`, their outputs side by side in `y: [n_tokens, Σ n_out]`, in one
-/// parallel region (and one before it, where the input of many tokens is converted). `op` is what it does in the model.
+/// parallel region (and one before it, where the input of many tokens is converted). `op` is what it does in the model. Tokens of
+/// both paths share the weights that a task reads.
 pub fn linear(ctx: &mut Ctx<'_>, op: Op, parts: &[Linear], x: &[f32], n_tokens: usize, y: &mut [f32]) {
     let n_in = parts.first().map_or(0, Linear::n_in);
     let n_out = parts.iter().map(Linear::n_out).sum();
     assert!(parts.iter().all(|p| p.n_in == n_in));
     let (x, y) = (&x[..n_tokens * n_in], &mut y[..n_tokens * n_out]);
-    let input = Input::new(ctx, parts, x, n_tokens, n_in);
-    let (kernels, path) = (ctx.kernels, ctx.path);
-    let (threads, way) = (ctx.pool.threads(), |part: &Linear| part.way(kernels, path));
-    let chunk = if parts.iter().any(|part| way(part) == Way::Sgemm) {
+    let (kernels, threads, few) = (ctx.kernels, ctx.pool.threads(), ctx.few.min(n_tokens));
+    let input = Input::new(ctx, parts, x, few..n_tokens, n_in);
+    let way = |part: &Linear| part.way(kernels, Path::Many);
+    let chunk = if few == 0 && parts.iter().any(|part| way(part) == Way::Sgemm) {
         MANY_CHUNK
-    } else if parts.iter().all(|part| matches!(way(part), Way::Tiles | Way::Blocks)) {
+    } else if few == 0 && parts.iter().all(|part| matches!(way(part), Way::Tiles | Way::Blocks)) {
         even_chunk(n_out, threads)
-    } else if n_tokens == 1 && parts.iter().all(|part| part.layout == Layout::InOut) {
+    } else if (few, n_tokens) == (1, 1) && parts.iter().all(|part| part.layout == Layout::InOut) {
         wide_chunk(n_out, threads)
     } else {
         FEW_CHUNK
@@ -164,7 +165,7 @@ pub fn linear(ctx: &mut Ctx<'_>, op: Op, parts: &[Linear], x: &[f32], n_tokens: 
             if cols.start < cols.end {
                 let first = cols.start - start;
                 let mut out = columns.sub(cols);
-                part.multiply(kernels, path, first, &input, worker, &mut out);
+                part.multiply(kernels, first, &input, worker, &mut out);
                 part.add_bias(first, &mut out);
             }
             start += part.n_out;
@@ -187,23 +188,30 @@ fn even_chunk(n_out: usize, threads: usize) -> usize {
 }
 
 impl Linear {
-    /// The outputs `first..` by the kernel for the matrix and the path.
-    fn multiply(
-        &self,
-        kernels: &Kernels,
-        path: Path,
-        first: usize,
-        input: &Input<'_>,
-        worker: &mut Worker,
-        out: &mut ColumnsMut<'_>,
-    ) {
+    /// The outputs `first..` of all tokens, by the kernels for the matrix and the paths.
+    fn multiply(&self, kernels: &Kernels, first: usize, input: &Input<'_>, worker: &mut Worker, out: &mut ColumnsMut<'_>) {
         let Worker { panel, tiles, .. } = worker;
-        match self.way(kernels, path) {
-            Way::Tiles => kernels.matmul_tiles(self.matrix(), first, input.packed(), tiles, out),
-            Way::Quantised => kernels.matmul_quantised(self.matrix(), first, input.quantised(), panel, out),
-            Way::Blocks => kernels.matmul_many(self.matrix(), first, input.blocks(), panel, out),
-            Way::Sgemm if self.sgemm(kernels, first, input.x, panel, out) => (),
-            Way::Sgemm | Way::Few => kernels.matmul(self.matrix(), first, input.x, out),
+        let many = match self.way(kernels, Path::Many) {
+            // The same for both.
+            Way::Quantised => return kernels.matmul_quantised(self.matrix(), first, input.quantised(), panel, out),
+            way => way,
+        };
+        let (few_x, many_x) = input.x.split_at(input.many.start * self.n_in);
+        if !few_x.is_empty() {
+            let out = &mut out.sub_rows(0..input.many.start);
+            match self.way(kernels, Path::Few) {
+                Way::Quantised => kernels.matmul_quantised(self.matrix(), first, input.quantised(), panel, out),
+                _ => kernels.matmul(self.matrix(), first, few_x, out),
+            }
+        }
+        if !input.many.is_empty() {
+            let out = &mut out.sub_rows(input.many.clone());
+            match many {
+                Way::Tiles => kernels.matmul_tiles(self.matrix(), first, input.packed(), tiles, out),
+                Way::Blocks => kernels.matmul_many(self.matrix(), first, input.blocks(), panel, out),
+                Way::Sgemm if self.sgemm(kernels, first, many_x, panel, out) => (),
+                _ => kernels.matmul(self.matrix(), first, many_x, out),
+            }
         }
     }
 

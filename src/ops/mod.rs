@@ -32,6 +32,11 @@ impl Path {
     pub fn for_tokens(n_tokens: usize) -> Self {
         if n_tokens <= FEW_TOKENS { Path::Few } else { Path::Many }
     }
+
+    /// [`Ctx::few`] for a pass of `n_tokens` tokens, all on this path.
+    pub fn few_of(self, n_tokens: usize) -> usize {
+        if self == Path::Few { n_tokens } else { 0 }
+    }
 }
 
 /// One thread's scratch; grown before a step and never inside an op.
@@ -81,8 +86,8 @@ pub struct Ctx<'a> {
     pub pool: &'a Pool,
     /// A scratch for each of the pool's threads.
     pub workers: &'a mut [Worker],
-    /// Which path this call takes.
-    pub path: Path,
+    /// How many tokens, the first ones of the pass, take the few-token path; the others take the prefill path.
+    pub few: usize,
     /// Where the time goes, if anybody asked.
     pub profile: Option<&'a mut Profile>,
 }

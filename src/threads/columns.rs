@@ -59,6 +59,16 @@ impl<'a> ColumnsMut<'a> {
         // this part alone owns these columns, and is borrowed mutably.
         unsafe { std::slice::from_raw_parts_mut(self.ptr.add(r * self.ld + self.cols.start), self.cols.len()) }
     }
+    /// The rows `rows` of this part.
+    ///
+    /// # Panics
+    /// If there are no such rows.
+    pub fn sub_rows(&mut self, rows: Range<usize>) -> ColumnsMut<'_> {
+        assert!(rows.start <= rows.end && rows.end <= self.rows, "rows {rows:?} of {}", self.rows);
+        // The end of a matrix without rows need not be in it, hence wrapping.
+        let ptr = self.ptr.wrapping_add(rows.start * self.ld);
+        ColumnsMut { ptr, ld: self.ld, rows: rows.len(), cols: self.cols.clone(), _marker: PhantomData }
+    }
     /// The part `cols` (columns of the whole matrix) of this part.
     ///
     /// # Panics

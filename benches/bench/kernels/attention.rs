@@ -128,8 +128,8 @@ impl<'a> Room<'a> {
     }
 
     pub fn run(&mut self, kernels: &'static Kernels) {
-        let path = Path::for_tokens(self.case.tokens);
-        let ctx = &mut Ctx { kernels, pool: self.pool, workers: &mut self.workers, path, profile: None };
+        let few = Path::for_tokens(self.case.tokens).few_of(self.case.tokens);
+        let ctx = &mut Ctx { kernels, pool: self.pool, workers: &mut self.workers, few, profile: None };
         let (heads, width) = (Self::heads(&self.case), self.case.heads * self.case.head_dim);
         attention(ctx, &mut self.plan, heads, &self.q, width, &self.kv, &mut self.out);
     }

@@ -153,14 +153,15 @@ impl<'a> Runner<'a> {
     fn new(pool: &'a Pool, linear: &Linear, m: usize) -> Self {
         let mut workers: Vec<Worker> = (0..pool.threads()).map(|_| Worker::default()).collect();
         for (kernels, path) in tables().flat_map(|kernels| [(kernels, Path::Few), (kernels, Path::Many)]) {
-            Needs::of(kernels, std::iter::once(linear)).reserve(&mut workers, path, m).expect("memory for a product");
+            Needs::of(kernels, std::iter::once(linear)).reserve(&mut workers, path.few_of(m), m).expect("memory for a product");
         }
         let x = Random::new(8).normals(m * linear.n_in(), 1.0);
         Self { pool, workers, m, x, y: vec![0.0; m * linear.n_out()] }
     }
 
     fn run(&mut self, kernels: &'static Kernels, path: Path, part: &Linear) {
-        let ctx = &mut Ctx { kernels, pool: self.pool, workers: &mut self.workers, path, profile: None };
+        let few = path.few_of(self.m);
+        let ctx = &mut Ctx { kernels, pool: self.pool, workers: &mut self.workers, few, profile: None };
         linear(ctx, Op::Qkv, std::slice::from_ref(part), &self.x, self.m, &mut self.y);
     }
 }

@@ -10,7 +10,7 @@ use engine::format::{DType, Float};
 use engine::kernels::{Kernels, Layout};
 use engine::ops::linear::{Linear, Needs, linear};
 use engine::ops::profile::Op;
-use engine::ops::{Ctx, Path, Worker};
+use engine::ops::{Ctx, Worker};
 use engine::threads::Pool;
 use serde_json::json;
 use std::time::Duration;
@@ -40,10 +40,10 @@ fn products(report: &mut Report<'_>, pool: &Pool, kernels: &'static Kernels) {
             (0..times_over).map(|_| weights::linear(&mut random, DType::F32, Layout::OutIn, n, n)).collect();
         let (x, mut y) = (random.normals(n * n, 1.0), vec![0.0; n * n]);
         let mut workers: Vec<Worker> = (0..pool.threads()).map(|_| Worker::default()).collect();
-        Needs::of(kernels, matrices.iter()).reserve(&mut workers, Path::Many, n).expect("memory for a product");
+        Needs::of(kernels, matrices.iter()).reserve(&mut workers, 0, n).expect("memory for a product");
         let mut product = || {
             for matrix in &matrices {
-                let ctx = &mut Ctx { kernels, pool, workers: &mut workers, path: Path::Many, profile: None };
+                let ctx = &mut Ctx { kernels, pool, workers: &mut workers, few: 0, profile: None };
                 linear(ctx, Op::Qkv, std::slice::from_ref(matrix), &x, n, &mut y);
             }
         };

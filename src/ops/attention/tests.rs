@@ -1,6 +1,5 @@
 use super::*;
 use crate::kernels::Isa;
-use crate::ops::Path;
 use crate::threads::Pool;
 
 const HEADS: Heads = Heads { n_heads: 6, n_kv_heads: 2, head_dim: 20, scale: 0.3, window: None, softcap: None };
@@ -93,7 +92,7 @@ fn run(kernels: &'static Kernels, threads: usize, heads: Heads, kv: &Cached, q: 
     workers.iter_mut().for_each(|worker| heads.reserve(worker, n.iter().sum()).unwrap());
     let q: Vec<f32> = q.iter().zip(n).flat_map(|(q, n)| q[q.len() - n * width..].iter().copied()).collect();
     let mut out = vec![f32::NAN; q.len()];
-    let ctx = &mut Ctx { kernels, pool: &pool, workers: &mut workers, path: Path::Few, profile: None };
+    let ctx = &mut Ctx { kernels, pool: &pool, workers: &mut workers, few: usize::MAX, profile: None };
     attention(ctx, &mut plan, heads, &q, width, kv, &mut out);
     let mut rest = &out[..];
     n.iter().map(|n| rest.split_off(..n * width).unwrap().to_vec()).collect()

@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::kernels::{Activations, Kernels, Packed, Scaling, Tile};
 use crate::ops::profile::Op;
 use crate::ops::{Ctx, Path, Worker, grow, lengthen};
+use std::ops::Range;
 
 /// Elements of the input that one thread converts in the time that a parallel region takes to begin and end.
 const ALONE: usize = 1 << 13;
@@ -55,24 +56,23 @@ impl Needs {
         self.blas
     }
 
-    /// Makes room in `workers` for passes of up to `n_tokens` tokens on `path`.
-    pub fn reserve(&self, workers: &mut [Worker], path: Path, n_tokens: usize) -> Result<()> {
-        let many = path == Path::Many;
+    /// Makes room in `workers` for passes of `n_tokens` tokens, of which the first `few` take the few-token path.
+    pub fn reserve(&self, workers: &mut [Worker], few: usize, n_tokens: usize) -> Result<()> {
+        let n_many = n_tokens.saturating_sub(few);
+        let many = n_many > 0;
         // 8-bit activations on both paths: the head's are always few-token products.
         let sums = if self.activations > 0 { Kernels::scratch_len(FEW_CHUNK, n_tokens) } else { 0 };
         let panel = if many { self.panel } else { 0 };
-        let tiles = if many && self.tiles.is_some() { Kernels::tile_scratch(n_tokens, MANY_CHUNK) } else { 0 };
+        let tiles = if many && self.tiles.is_some() { Kernels::tile_scratch(n_many, MANY_CHUNK) } else { 0 };
         for worker in &mut *workers {
             grow(&mut worker.panel, panel.max(sums), "weight panel")?;
             lengthen(&mut worker.tiles, tiles, Tile::ZERO, "tiles of weights and sums")?;
         }
         let Some(first) = workers.first_mut() else { return Ok(()) };
         if let (true, Some((n_in, terms))) = (many, self.tiles) {
-            lengthen(&mut first.packed, Packed::len(n_tokens, n_in, terms), Tile::ZERO, "activations in tiles")?;
+            lengthen(&mut first.packed, Packed::len(n_many, n_in, terms), Tile::ZERO, "activations in tiles")?;
         }
-        if many {
-            grow(&mut first.blocks, n_tokens * self.blocks, "activations in blocks")?;
-        }
+        grow(&mut first.blocks, n_many * self.blocks, "activations in blocks")?;
         lengthen(&mut first.quantised, n_tokens * self.activations, Activations::ZERO, "activations in 8 bits")
     }
 }
@@ -86,11 +86,13 @@ fn in_blocks(kernels: &Kernels, n_in: usize) -> usize {
 pub struct Input<'a> {
     /// `[n_tokens, n_in]`
     pub x: &'a [f32],
-    /// In 8 bits, `[n_in.div_ceil(256), n_tokens]`.
+    /// Which tokens take the prefill path: those behind the ones of the few-token path.
+    pub many: Range<usize>,
+    /// All tokens whose products are with 8-bit activations, in 8 bits: `[n_in.div_ceil(256), tokens]`.
     quantised: Taken<Activations>,
-    /// In blocks, `[blocks, n_tokens, inputs of a block]`.
+    /// `many` in blocks, `[blocks, tokens, inputs of a block]`.
     blocks: Taken<f32>,
-    /// As bf16 tiles in `terms` terms.
+    /// `many` as bf16 tiles in `terms` terms.
     packed: Taken<Tile>,
     terms: usize,
 }
@@ -120,14 +122,17 @@ impl<T> Taken<T> {
 }
 
 impl<'a> Input<'a> {
-    /// `x: [n_tokens, n_in]` for the products with `parts`.
-    pub fn new(ctx: &mut Ctx<'_>, parts: &[Linear], x: &'a [f32], n_tokens: usize, n_in: usize) -> Self {
-        let (kernels, path) = (ctx.kernels, ctx.path);
+    /// `x: [n_tokens, n_in]` for the products with `parts`, where the last ones, `many`, take the prefill path.
+    pub fn new(ctx: &mut Ctx<'_>, parts: &[Linear], x: &'a [f32], many: Range<usize>, n_in: usize) -> Self {
+        let kernels = ctx.kernels;
         let (mut terms, mut activations, mut blocks) = (0, 0, 0);
+        // Tokens in 8 bits: the few, and where quantised types have no other way the many.
+        let mut in_8_bits = many.start;
         for part in parts {
-            match part.way(kernels, path) {
+            activations = activations.max(part.quantised_len());
+            match part.way(kernels, Path::Many) {
                 Way::Tiles => terms = terms.max(part.tile_terms(kernels).unwrap_or(0)),
-                Way::Quantised => activations = part.quantised_len(),
+                Way::Quantised => in_8_bits = many.end,
                 Way::Blocks => blocks = in_blocks(kernels, n_in),
                 Way::Sgemm | Way::Few => (),
             }
@@ -135,21 +140,23 @@ impl<'a> Input<'a> {
         let scratch = &mut ctx.workers[0];
         let mut input = Self {
             x,
-            quantised: Taken::out_of(&mut scratch.quantised, n_tokens * activations),
-            blocks: Taken::out_of(&mut scratch.blocks, n_tokens * blocks),
-            packed: Taken::out_of(&mut scratch.packed, Packed::len(n_tokens, n_in, terms)),
+            quantised: Taken::out_of(&mut scratch.quantised, in_8_bits * activations),
+            blocks: Taken::out_of(&mut scratch.blocks, many.len() * blocks),
+            packed: Taken::out_of(&mut scratch.packed, Packed::len(many.len(), n_in, terms)),
             terms,
+            many: many.clone(),
         };
-        if activations > 0 {
-            quantise(ctx, parts, x, n_tokens, n_in, input.quantised.get_mut());
+        let x_many = &x[many.start * n_in..];
+        if input.quantised.len > 0 {
+            quantise(ctx, parts, &x[..in_8_bits * n_in], in_8_bits, n_in, input.quantised.get_mut());
         }
-        if blocks > 0 {
-            to_blocks(ctx, x, n_tokens, n_in, input.blocks.get_mut());
+        if input.blocks.len > 0 {
+            to_blocks(ctx, x_many, many.len(), n_in, input.blocks.get_mut());
         }
-        if terms > 0 {
-            pack(ctx, x, n_tokens, n_in, terms, input.packed.get_mut());
+        if input.packed.len > 0 {
+            pack(ctx, x_many, many.len(), n_in, terms, input.packed.get_mut());
         }
-        if activations + blocks + terms > 0 {
+        if input.quantised.len + input.blocks.len + input.packed.len > 0 {
             ctx.lap(Op::Quantise, 0);
         }
         input

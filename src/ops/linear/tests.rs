@@ -23,11 +23,16 @@ fn projection(random: &mut Random, dtype: DType, n_out: usize, split: bool) -> L
 }
 
 fn run(kernels: &'static Kernels, path: Path, threads: usize, parts: &[Linear], x: &[f32]) -> Vec<f32> {
+    run_both(kernels, path.few_of(x.len() / N_IN), threads, parts, x)
+}
+
+/// With the first `few` tokens on the few-token path.
+fn run_both(kernels: &'static Kernels, few: usize, threads: usize, parts: &[Linear], x: &[f32]) -> Vec<f32> {
     let pool = Pool::new(threads).unwrap();
     let mut workers: Vec<Worker> = (0..threads).map(|_| Worker::default()).collect();
     let n_tokens = x.len() / N_IN;
-    Needs::of(kernels, parts.iter()).reserve(&mut workers, path, n_tokens).unwrap();
-    let mut ctx = Ctx { kernels, pool: &pool, workers: &mut workers, path, profile: None };
+    Needs::of(kernels, parts.iter()).reserve(&mut workers, few, n_tokens).unwrap();
+    let mut ctx = Ctx { kernels, pool: &pool, workers: &mut workers, few, profile: None };
     let mut y = vec![f32::NAN; n_tokens * parts.iter().map(Linear::n_out).sum::<usize>()];
     linear(&mut ctx, Op::Qkv, parts, x, n_tokens, &mut y);
     y
@@ -55,6 +60,27 @@ fn side_by_side() {
                 }
                 let last = run(kernels, Path::Many, 2, std::slice::from_ref(part), &x[39 * N_IN..]);
                 assert!(by_blas || bits(&last) == bits(&alone[39 * 90..]), "{name}, {}, the last token alone", types[i].name());
+            }
+        }
+    }
+}
+
+/// Tokens of both paths in one call have the bits that they have alone.
+#[test]
+fn both_paths_in_one_call() {
+    let mut random = Random(6);
+    for (name, kernels) in tables().into_iter().chain(tables_with_tiles()) {
+        for dtypes in [&[DType::F32, Quant::Q4_0.into()][..], &[DType::BF16], &[Quant::Q8_0.into()]] {
+            let parts: Vec<Linear> = dtypes.iter().map(|&dtype| projection(&mut random, dtype, 150, false)).collect();
+            if parts.iter().any(|part| part.way(kernels, Path::Many) == Way::Sgemm) {
+                continue;
+            }
+            let (x, width) = (random.vec(33 * N_IN), 150 * parts.len());
+            for few in [1, 2, 13, 32] {
+                let (first, rest) = x.split_at(few * N_IN);
+                let both = run_both(kernels, few, 2, &parts, &x);
+                assert_eq!(bits(&both[..few * width]), bits(&run(kernels, Path::Few, 2, &parts, first)), "{name}, {few}");
+                assert_eq!(bits(&both[few * width..]), bits(&run(kernels, Path::Many, 2, &parts, rest)), "{name}, {few}");
             }
         }
     }
