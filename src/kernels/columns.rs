@@ -11,8 +11,9 @@ pub(super) struct Tile<const T: usize> {
     pub ld_w: usize,
     /// Rows of `w`.
     pub n: usize,
-    /// `n` elements each.
+    /// `n` elements each, `ld_x` apart.
     pub x: [*const f32; T],
+    pub ld_x: usize,
     /// Where the sums go.
     pub y: [*mut f32; T],
     /// Columns of the last vector: all of them, unless PART.
@@ -39,7 +40,7 @@ pub(super) trait Ahead {
 
 impl<const T: usize> Tile<T> {
     /// # Safety
-    /// At `w` lie `n` rows, `ld_w` bytes apart, of C vectors of columns of type E; at each of `x` `n` elements; at each of `y` as
+    /// At `w` lie `n` rows, `ld_w` bytes apart, of C vectors of columns of type E; at each of `x` `n` elements, `ld_x` apart; at each of `y` as
     /// many as columns, which nobody else uses. The last vector, and with PART no other, has only `last` columns.
     #[inline(always)]
     pub unsafe fn multiply<S: Simd, E: Element, A: Ahead, const C: usize, const PART: bool>(&self, s: S, ahead: &mut A) {
@@ -66,7 +67,7 @@ impl<const T: usize> Tile<T> {
                         *w = row(i);
                     }
                     for (j, x) in self.x.iter().enumerate() {
-                        let x = s.splat(*x.add(k));
+                        let x = s.splat(*x.add(k * self.ld_x));
                         for (w, sums) in w.iter().zip(&mut sums) {
                             sums[j] = s.fma(*w, x, sums[j]);
                         }
@@ -74,7 +75,7 @@ impl<const T: usize> Tile<T> {
                 } else {
                     let mut x = [s.splat(0.0); T];
                     for (splat, x) in x.iter_mut().zip(&self.x) {
-                        *splat = s.splat(*x.add(k));
+                        *splat = s.splat(*x.add(k * self.ld_x));
                     }
                     for (i, sums) in sums.iter_mut().enumerate() {
                         let w = row(i);

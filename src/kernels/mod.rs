@@ -179,18 +179,12 @@ impl Kernels {
         self.many.map(|many| many.inputs)
     }
 
-    /// Of `x: [n_tokens, n_in]` the blocks from number `first` on into `out: [blocks, n_tokens, Kernels::block_inputs]`; the end of a block
+    /// Of `x: [n_tokens, n_in]` the blocks from number `first` on into `out: [blocks, n_tokens · Kernels::block_inputs]`; the end of a block
     /// that has fewer inputs is left as it is.
     pub fn to_blocks(&self, x: &[f32], n_in: usize, first: usize, out: &mut [f32]) {
         let Some(inputs) = self.block_inputs() else { panic!("{} takes no blocks", self.isa.name()) };
         assert!(n_in > 0 && x.len().is_multiple_of(n_in));
-        let n_tokens = x.len() / n_in;
-        for (block, out) in (first..).zip(out.chunks_exact_mut((n_tokens * inputs).max(1))) {
-            let range = block * inputs..n_in.min((block + 1) * inputs);
-            for (row, out) in x.chunks_exact(n_in).zip(out.chunks_exact_mut(inputs)) {
-                out[..range.len()].copy_from_slice(&row[range.clone()]);
-            }
-        }
+        many::to_blocks(x, n_in, inputs, first, out);
     }
 
     /// The product of many tokens with a matrix of floats in either layout: as [`Kernels::matmul`], with `x` from

@@ -2,7 +2,8 @@
 //!
 //! - fork-join: the time from a call of the pool to its end when there is nothing to do.
 //! - TYPE/N_OUTxN_IN/M: the product of M tokens with a matrix in memory, as the library runs it, and by the other instruction
-//!   sets and on the other path (few tokens, or prefill): were one of those faster, the library's choice would be wrong.
+//!   sets and on the other path (few tokens, or prefill), and by BLAS: were one of those faster, the library's choice would be wrong.
+//!   (With AVX-512 BLAS is the choice for f32; OPENBLAS_CORETYPE=Haswell in the environment shows our own kernel in its place.)
 //! - attention/TYPE/HEADSxKV_HEADSxHEAD_DIM/DEPTH+M: M tokens behind DEPTH others.
 //! - vector/NAME: norms, activations and sums of a row in cache.
 

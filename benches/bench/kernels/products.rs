@@ -7,6 +7,7 @@ use crate::random::Random;
 use crate::report::Report;
 use crate::timing::{Times, seconds};
 use crate::weights;
+use engine::blas;
 use engine::format::{DType, Quant};
 use engine::kernels::{Activations, Isa, Kernels, Layout};
 use engine::ops::linear::{Linear, Needs, linear};
@@ -85,8 +86,15 @@ pub fn run(report: &mut Report<'_>, pool: &Pool) -> Result<(), String> {
 fn time(report: &mut Report<'_>, name: &str, m: usize, copies: &[Linear], pool: &Pool, limits: &Limits) {
     let (n_out, n_in, dtype) = (copies[0].n_out(), copies[0].n_in(), copies[0].matrix().dtype);
     let best = tables().last().map(Kernels::isa);
-    let is_slow = |isa: Isa| isa == Isa::Scalar && m * n_out * n_in > 20_000_000 && best != Some(isa);
-    let paths = |isa: Isa| [Path::Few, Path::Many].into_iter().filter(move |_| !is_slow(isa));
+    // Without vectors the many tokens of floats go through BLAS, where there is one: it is timed beside our own kernels so.
+    let by_blas = |isa: Isa, path: Path| {
+        isa == Isa::Scalar && path == Path::Many && matches!(dtype, DType::Float(_)) && blas::best_with(isa)
+    };
+    let is_slow =
+        |isa: Isa, path: Path| isa == Isa::Scalar && m * n_out * n_in > 20_000_000 && best != Some(isa) && !by_blas(isa, path);
+    let paths = |isa: Isa| [Path::Few, Path::Many].into_iter().filter(move |&path| !is_slow(isa, path));
+    let name_of =
+        |isa: Isa, path: Path| if by_blas(isa, path) { "blas".into() } else { format!("{} {}", isa.name(), path_name(path)) };
     let ways: Vec<(&'static Kernels, Path)> = tables().flat_map(|k| paths(k.isa()).map(move |path| (k, path))).collect();
     let mut runner = Runner::new(pool, &copies[0], m);
     let mut times = vec![Times::default(); ways.len()];
@@ -116,10 +124,11 @@ fn time(report: &mut Report<'_>, name: &str, m: usize, copies: &[Linear], pool: 
         }
         all.push(json!({"isa": isa, "path": path_name(*path), "s": seconds, "of_limit": least / seconds, "chosen": is_chosen}));
     }
-    let others =
-        ways.iter().zip(&times).filter(|((kernels, path), _)| !chosen(kernels, *path)).map(|((kernels, path), times)| {
-            format!("{} {} {:.2}", kernels.isa().name(), path_name(*path), times.best() / chosen_s)
-        });
+    let others = ways
+        .iter()
+        .zip(&times)
+        .filter(|((kernels, path), _)| !chosen(kernels, *path))
+        .map(|((kernels, path), times)| format!("{} {:.2}", name_of(kernels.isa(), *path), times.best() / chosen_s));
     let line = format!(
         "M {m:3} {:9.3} ms {:6.1} GB/s {:6.0} Gop/s {:4.0} %; times its time: {} ({rounds} runs)",
         1e3 * chosen_s,

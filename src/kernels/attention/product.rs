@@ -150,6 +150,7 @@ unsafe fn tile<S: Simd, E: Element, const C: usize, const T: usize, const PART: 
             ld_w: p.ld_w * E::SIZE,
             n: p.n_in,
             x: std::array::from_fn(|j| p.x.as_ptr().add((t + j) * p.ld_x)),
+            ld_x: 1,
             y: std::array::from_fn(|j| out.as_mut_ptr().add((t + j) * ld + c)),
             last,
             sums: if p.add { Sums::GoOn } else { Sums::First },

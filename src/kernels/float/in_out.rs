@@ -177,6 +177,7 @@ unsafe fn tile<S: Simd, E: Element, const C: usize, const T: usize, const PART: 
             ld_w: p.n_out * E::SIZE,
             n: ks.len(),
             x: std::array::from_fn(|j| x.add(j * GROUP)),
+            ld_x: 1,
             y: std::array::from_fn(|j| out.as_mut_ptr().add((t + j) * ld + c)),
             last,
             sums: Sums::GoOn,

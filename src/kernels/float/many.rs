@@ -6,16 +6,15 @@
 //! **Blocking.** One call has the outputs of one task, some hundred.
 //!
 //! ```text
-//! for a block of inputs                 x: [blocks, tokens, inputs of a block]
-//!   for a group of strips of C vectors  w[group, block] → panels: [strips, inputs of the block, C vectors] of f32, in L2
-//!     for a strip of outputs            its panel, in L1
-//!       for T tokens                    x[block, tokens] · panel in registers, added to out[tokens, strip]
+//! for a block of inputs                 x: [blocks, tiles of T tokens, inputs of a block, T]
+//!   for a strip of C vectors of outputs w[strip, block] → panel: [inputs of the block, C vectors] of f32, in L1
+//!     for a tile of tokens              x[block, tile] · panel in registers, added to out[tokens, strip]
 //! ```
 //!
-//! So a weight is converted once a call, and transposed on the way where rows are outputs. x has been copied into blocks once for all
-//! tasks: where its rows lie, a power of two apart, a block of them would fall into few sets of the cache, and what the next tile needs
-//! would not lie behind this one's. Asked for ahead are the weights of the next group, evenly over the tiles; the next tokens of x, evenly
-//! over a tile; the outputs of a tile at its beginning, as they are added to at its end.
+//! So a weight is converted once a call, and transposed on the way where rows are outputs. x has been put into tiles once for all
+//! tasks: it is read from end to end, where its rows, a power of two apart, would fall into few sets of the cache. Asked for ahead are the
+//! weights of the next strip (or block), while this one's panel is filled; the next tile of x, evenly over a tile; the outputs of a tile
+//! at its beginning, as they are added to at its end.
 
 use super::Element;
 use crate::format::{DType, Float};
@@ -26,7 +25,7 @@ use crate::threads::ColumnsMut;
 use half::{bf16, f16};
 use std::ops::Range;
 
-/// A product with `w`'s outputs from the given one on, of `x: [blocks, out.rows(), inputs of a block]`, with [`SCRATCH`] elements of
+/// A product with `w`'s outputs from the given one on, of `x` from [`to_blocks`], with [`SCRATCH`] elements of
 /// scratch. To call it: the CPU has its features, and `Kernels::matmul_many` has checked the sizes.
 pub(in crate::kernels) type Multiply = unsafe fn(Matrix<'_>, usize, &[f32], &mut [f32], &mut ColumnsMut<'_>);
 
@@ -43,18 +42,43 @@ pub(in crate::kernels) const fn depth(registers: usize) -> usize {
     if registers >= 32 { 96 } else { 256 }
 }
 
-/// Tokens whose sums are in registers.
+/// Tokens of a tile, at most: their sums are in registers.
 const TOKENS: usize = 6;
-/// Elements of the panels of a group: 64 KiB.
-const PANELS: usize = 16 << 10;
+
+/// The tiles of so many tokens, as even as can be: one of few tokens waits for its own sums.
+#[inline(always)]
+fn tiles(n_tokens: usize) -> impl Iterator<Item = Range<usize>> {
+    let n = n_tokens.div_ceil(TOKENS);
+    (0..n).map(move |i| i * n_tokens / n..(i + 1) * n_tokens / n)
+}
+
+/// Of `x: [n_tokens, n_in]` the blocks of `depth` inputs from number `first` on: `out: [blocks, tiles, depth, tokens of the tile]`. The end of
+/// the last block is left as it is.
+pub(in crate::kernels) fn to_blocks(x: &[f32], n_in: usize, depth: usize, first: usize, out: &mut [f32]) {
+    let n_tokens = x.len() / n_in;
+    for (block, out) in (first..).zip(out.chunks_exact_mut((n_tokens * depth).max(1))) {
+        let inputs = block * depth..n_in.min((block + 1) * depth);
+        for tile in tiles(n_tokens) {
+            let out = &mut out[tile.start * depth..tile.end * depth];
+            for (j, row) in x[tile.start * n_in..tile.end * n_in].chunks_exact(n_in).enumerate() {
+                for (x, to) in row[inputs.clone()].iter().zip(out.chunks_exact_mut(tile.len())) {
+                    to[j] = *x;
+                }
+            }
+        }
+    }
+}
+/// Elements of a panel, at most.
+const PANEL: usize = 6 << 10;
 /// Elements of a cache line.
-const LINE: usize = 16;
-/// Elements of scratch: the panels, from the beginning of a cache line on.
-pub(in crate::kernels) const SCRATCH: usize = PANELS + LINE;
+const LINE: usize = LINE_BYTES / 4;
+const LINE_BYTES: usize = 64;
+/// Elements of scratch: a panel, from the beginning of a cache line on.
+pub(in crate::kernels) const SCRATCH: usize = PANEL + LINE;
 
 /// # Safety
 /// `w` is a matrix of floats of the size that it says; it has the outputs `first..` that `out` has columns for; `x` holds its
-/// `w.n_in` inputs for each of `out`'s rows, in blocks.
+/// `w.n_in` inputs for each of `out`'s rows, as [`to_blocks`] has them.
 #[inline(always)]
 pub(in crate::kernels) unsafe fn matmul<S: Simd>(
     s: S,
@@ -89,75 +113,49 @@ impl<S: Simd, const C: usize> Call<'_, S, C> {
     const WIDTH: usize = C * S::LANES;
     /// Elements of a panel.
     const PANEL: usize = Self::DEPTH * Self::WIDTH;
-    /// Outputs of a group: a strip, but of a matrix whose columns are outputs as many as there is room for, as of each of its rows, which
-    /// are pages apart, a strip reads a cache line or a few.
-    #[inline(always)]
-    fn group_len(&self) -> usize {
-        match self.w.layout {
-            Layout::OutIn => Self::WIDTH,
-            Layout::InOut => PANELS / Self::PANEL * Self::WIDTH,
-        }
-    }
 
     /// # Safety
     /// As for `matmul`.
     #[inline(always)]
     unsafe fn run(&self, scratch: &mut [f32], out: &mut ColumnsMut<'_>) {
         let (n_tokens, n_out, n_in) = (out.rows(), out.cols().len(), self.w.n_in);
-        let aligned = scratch.as_ptr().align_offset(size_of::<[f32; LINE]>()).min(LINE);
-        let panels = &mut scratch[aligned..][..PANELS];
+        let aligned = scratch.as_ptr().align_offset(LINE_BYTES).min(LINE);
+        let panel = &mut scratch[aligned..][..Self::PANEL];
         if n_in == 0 {
             (0..n_tokens).for_each(|t| out.row_mut(t).fill(0.0));
         }
         for k in (0..n_in).step_by(Self::DEPTH) {
-            for c in (0..n_out).step_by(self.group_len()) {
-                let (inputs, outputs) = (k..n_in.min(k + Self::DEPTH), c..n_out.min(c + self.group_len()));
+            for c in (0..n_out).step_by(Self::WIDTH) {
+                let (inputs, outputs) = (k..n_in.min(k + Self::DEPTH), c..n_out.min(c + Self::WIDTH));
                 // SAFETY: passed on; inputs and outputs are inside.
-                unsafe { self.group(&inputs, outputs, panels, out) };
+                unsafe {
+                    self.fill(&inputs, outputs.clone(), n_out, panel);
+                    self.strip(&inputs, outputs, panel, out);
+                }
             }
         }
     }
 
-    /// Adds the products with a block of inputs to `outputs`, at most a group of them, counted from `first`.
+    /// Adds the products with a block of inputs to a strip of outputs, counted from `first`, whose panel is there.
     ///
     /// # Safety
     /// As for `matmul`; the inputs and outputs are inside.
     #[inline(always)]
-    unsafe fn group(&self, inputs: &Range<usize>, outputs: Range<usize>, panels: &mut [f32], out: &mut ColumnsMut<'_>) {
-        let (n_tokens, n_out) = (out.rows(), out.cols().len());
-        // What comes next is asked for bit by bit.
-        let next = if outputs.end < n_out {
-            (outputs.end..n_out.min(outputs.end + self.group_len()), inputs.clone())
-        } else {
-            (0..n_out.min(self.group_len()), inputs.end..inputs.end + Self::DEPTH)
-        };
-        let next = (self.first + next.0.start..self.first + next.0.end, next.1);
-        let tiles = n_tokens.div_ceil(TOKENS);
-        let parts = outputs.len().div_ceil(Self::WIDTH) * tiles;
-        // SAFETY: passed on.
-        unsafe { self.fill(inputs, outputs.clone(), panels) };
-        for (strip, c) in outputs.clone().step_by(Self::WIDTH).enumerate() {
-            let panel = &panels[strip * Self::PANEL..][..Self::PANEL];
-            let n = Self::WIDTH.min(outputs.end - c);
-            let mut t = 0;
-            for i in 0..tiles {
-                self.w.ask(self.s, next.0.clone(), next.1.clone(), strip * tiles + i, parts);
-                // As even as can be: a tile of few tokens waits for its own sums.
-                let tokens = t..t + (n_tokens - t).div_ceil(tiles - i);
-                t = tokens.end;
-                // SAFETY: passed on; whole strips, then single vectors, of which the last may be in part.
-                unsafe {
-                    if n == Self::WIDTH {
-                        self.tokens::<C, false>(inputs, tokens, panel, c, S::LANES, out);
-                        continue;
-                    }
-                    for v in (0..n).step_by(S::LANES) {
-                        let (panel, c, last) = (&panel[v..], c + v, S::LANES.min(n - v));
-                        if last == S::LANES {
-                            self.tokens::<1, false>(inputs, tokens.clone(), panel, c, last, out);
-                        } else {
-                            self.tokens::<1, true>(inputs, tokens.clone(), panel, c, last, out);
-                        }
+    unsafe fn strip(&self, inputs: &Range<usize>, outputs: Range<usize>, panel: &[f32], out: &mut ColumnsMut<'_>) {
+        let (c, n) = (outputs.start, outputs.len());
+        for tokens in tiles(out.rows()) {
+            // SAFETY: passed on; whole strips, then single vectors, of which the last may be in part.
+            unsafe {
+                if n == Self::WIDTH {
+                    self.tokens::<C, false>(inputs, tokens, panel, c, S::LANES, out);
+                    continue;
+                }
+                for v in (0..n).step_by(S::LANES) {
+                    let (panel, c, last) = (&panel[v..], c + v, S::LANES.min(n - v));
+                    if last == S::LANES {
+                        self.tokens::<1, false>(inputs, tokens.clone(), panel, c, last, out);
+                    } else {
+                        self.tokens::<1, true>(inputs, tokens.clone(), panel, c, last, out);
                     }
                 }
             }
@@ -168,7 +166,7 @@ impl<S: Simd, const C: usize> Call<'_, S, C> {
     /// PART).
     ///
     /// # Safety
-    /// As for `group`; the outputs are inside, and the panel is that of these outputs; there are 1 to TOKENS tokens.
+    /// As for `strip`; the outputs are inside, and the panel is that of these outputs; there are 1 to TOKENS tokens.
     #[inline(always)]
     unsafe fn tokens<const V: usize, const PART: bool>(
         &self,
@@ -208,14 +206,15 @@ impl<S: Simd, const C: usize> Call<'_, S, C> {
     ) {
         let (n_tokens, ld) = (out.rows(), out.ld());
         let x = (inputs.start / Self::DEPTH * n_tokens + t) * Self::DEPTH;
-        // SAFETY: the panel has a row of WIDTH for each input, of which V vectors are read, `x` one of DEPTH for each token of a block;
+        // SAFETY: the panel has a row of WIDTH for each input, of which V vectors are read, `x` one of T;
         // the outputs and tokens are inside `out`.
         unsafe {
             let tile = Tile::<T> {
                 w: panel.as_ptr().cast(),
                 ld_w: Self::WIDTH * size_of::<f32>(),
                 n: inputs.len(),
-                x: std::array::from_fn(|j| self.x.as_ptr().add(x + j * Self::DEPTH)),
+                x: std::array::from_fn(|j| self.x.as_ptr().add(x + j)),
+                ld_x: T,
                 y: std::array::from_fn(|j| out.as_mut_ptr().add((t + j) * ld + c)),
                 last,
                 sums: if inputs.start > 0 { Sums::Added } else { Sums::First },
@@ -225,36 +224,41 @@ impl<S: Simd, const C: usize> Call<'_, S, C> {
                     self.s.prefetch(y.wrapping_add(line).cast());
                 }
             }
-            // Those of the next tokens, which lie behind these.
-            let mut next = Next { x: tile.x[T - 1].wrapping_add(Self::DEPTH).cast(), step: T * size_of::<f32>() };
+            // The next tile lies behind this one.
+            let mut next = Next { x: tile.x[0].wrapping_add(T * Self::DEPTH).cast(), step: T * size_of::<f32>() };
             tile.multiply::<S, f32, _, V, PART>(self.s, &mut next);
         }
     }
 
-    /// The weights of `outputs` for `inputs` to panels.
+    /// Where in the matrix the weight of an output, counted from `first`, and an input is, in bytes.
+    #[inline(always)]
+    fn offset(&self, (output, input): (usize, usize)) -> usize {
+        let output = self.first + output;
+        let element = match self.w.layout {
+            Layout::OutIn => output * self.w.n_in + input,
+            Layout::InOut => input * self.w.n_out + output,
+        };
+        element * self.w.dtype.block_bytes()
+    }
+
+    /// The weights of a strip of `outputs`, of `n_out`, for `inputs` to the panel. Those that come next are asked for meanwhile.
     ///
     /// # Safety
-    /// As for `group`.
+    /// As for `strip`.
     #[inline(always)]
-    unsafe fn fill(&self, inputs: &Range<usize>, outputs: Range<usize>, panels: &mut [f32]) {
+    unsafe fn fill(&self, inputs: &Range<usize>, outputs: Range<usize>, n_out: usize, panel: &mut [f32]) {
         // SAFETY: passed on.
         unsafe {
             match (self.w.dtype, self.w.layout) {
-                (DType::Float(Float::F32), Layout::OutIn) => self.rows::<f32>(inputs, outputs, panels),
-                (DType::Float(Float::F16), Layout::OutIn) => self.rows::<f16>(inputs, outputs, panels),
-                (DType::Float(Float::Bf16), Layout::OutIn) => self.rows::<bf16>(inputs, outputs, panels),
-                (DType::Float(Float::F32), Layout::InOut) => self.columns::<f32>(inputs, outputs, panels),
-                (DType::Float(Float::F16), Layout::InOut) => self.columns::<f16>(inputs, outputs, panels),
-                (DType::Float(Float::Bf16), Layout::InOut) => self.columns::<bf16>(inputs, outputs, panels),
+                (DType::Float(Float::F32), Layout::OutIn) => self.rows::<f32>(inputs, outputs, n_out, panel),
+                (DType::Float(Float::F16), Layout::OutIn) => self.rows::<f16>(inputs, outputs, n_out, panel),
+                (DType::Float(Float::Bf16), Layout::OutIn) => self.rows::<bf16>(inputs, outputs, n_out, panel),
+                (DType::Float(Float::F32), Layout::InOut) => self.columns::<f32>(inputs, outputs, n_out, panel),
+                (DType::Float(Float::F16), Layout::InOut) => self.columns::<f16>(inputs, outputs, n_out, panel),
+                (DType::Float(Float::Bf16), Layout::InOut) => self.columns::<bf16>(inputs, outputs, n_out, panel),
                 (DType::Quant(quant), _) => panic!("a product in f32 with a matrix of {}", DType::from(quant).name()),
             }
         }
-    }
-
-    /// Where in the panels the weights of output `c` begin, which is the first one of a vector.
-    #[inline(always)]
-    fn place(c: usize) -> usize {
-        c / Self::WIDTH * Self::PANEL + c % Self::WIDTH
     }
 
     /// The weights from where a row of the matrix is an output: squares of them are transposed.
@@ -262,27 +266,32 @@ impl<S: Simd, const C: usize> Call<'_, S, C> {
     /// # Safety
     /// As for `fill`; they are of type E.
     #[inline(always)]
-    unsafe fn rows<E: Element>(&self, inputs: &Range<usize>, outputs: Range<usize>, panels: &mut [f32]) {
+    unsafe fn rows<E: Element>(&self, inputs: &Range<usize>, outputs: Range<usize>, n_out: usize, panel: &mut [f32]) {
         let (s, n_in, n) = (self.s, inputs.len(), outputs.len());
-        assert!(n_in <= Self::DEPTH && n <= self.group_len() && panels.len() == PANELS);
+        assert!(n_in <= Self::DEPTH && n <= Self::WIDTH && panel.len() == Self::PANEL);
+        let next = if outputs.end < n_out { (outputs.end, inputs.start) } else { (0, inputs.end) };
+        let ahead = self.offset(next).wrapping_sub(self.offset((outputs.start, inputs.start)));
         for c in (0..n).step_by(S::LANES) {
-            // SAFETY: these are outputs of the matrix, which has `w.n_in` weights for each, and inputs of it; in the panels there is
-            // room for DEPTH inputs of whole strips.
+            // SAFETY: these are outputs of the matrix, which has `w.n_in` weights for each, and inputs of it; in the panel there is
+            // room for DEPTH inputs of a whole strip.
             unsafe {
                 // Past the end the last row stands in: its sums are not written.
-                let row = |i: usize| self.first + outputs.start + (c + i).min(n - 1);
-                let w = |i: usize| self.w.data.as_ptr().add((row(i) * self.w.n_in + inputs.start) * E::SIZE);
+                let row = |i: usize| outputs.start + (c + i).min(n - 1);
+                let w = |i: usize| self.w.data.as_ptr().add(self.offset((row(i), inputs.start)));
                 let mut rows = [w(0); MAX_LANES];
                 for (i, row) in rows.iter_mut().enumerate().take(S::LANES) {
                     *row = w(i);
                 }
-                let to = panels.as_mut_ptr().add(Self::place(c));
+                let to = panel.as_mut_ptr().add(c);
                 let mut square = [s.splat(0.0); MAX_LANES];
                 let mut k = 0;
                 while k < n_in {
                     let left = n_in - k;
                     for i in 0..S::LANES {
                         let w = rows[i].add(k * E::SIZE);
+                        if (k * E::SIZE).is_multiple_of(LINE_BYTES) {
+                            s.prefetch(w.wrapping_add(ahead));
+                        }
                         square[i] = if left >= S::LANES { E::load(s, w) } else { E::load_first(s, w, left) };
                     }
                     s.transpose(&mut square);
@@ -295,23 +304,35 @@ impl<S: Simd, const C: usize> Call<'_, S, C> {
         }
     }
 
-    /// The weights from where a column of the matrix is an output.
+    /// The weights from where a column of the matrix is an output. A strip reads a cache line or a few of each row, which are pages apart. So
+    /// the next block of inputs is asked for row by row, each from end to end: by the first strip its first lines, and so on.
     ///
     /// # Safety
     /// As for `fill`; they are of type E.
     #[inline(always)]
-    unsafe fn columns<E: Element>(&self, inputs: &Range<usize>, outputs: Range<usize>, panels: &mut [f32]) {
+    unsafe fn columns<E: Element>(&self, inputs: &Range<usize>, outputs: Range<usize>, n_out: usize, panel: &mut [f32]) {
         let (s, n) = (self.s, outputs.len());
-        assert!(inputs.len() <= Self::DEPTH && n <= self.group_len() && panels.len() == PANELS);
+        assert!(inputs.len() <= Self::DEPTH && n <= Self::WIDTH && panel.len() == Self::PANEL);
+        let lines = (n_out * E::SIZE).div_ceil(LINE_BYTES); // of a row
+        let each = (Self::WIDTH * E::SIZE).div_ceil(LINE_BYTES);
+        let asked = outputs.start / Self::WIDTH * Self::DEPTH * each;
+        let (mut row, mut line) = (inputs.end + asked / lines, asked % lines);
         for (i, k) in inputs.clone().enumerate() {
-            // SAFETY: the matrix has a row of `w.n_out` weights for each input, and these outputs among them; in the panels there is
-            // room for DEPTH inputs of whole strips.
+            for _ in 0..each {
+                s.prefetch(self.w.data.as_ptr().wrapping_add(self.offset((0, row)) + line * LINE_BYTES));
+                line += 1;
+                if line == lines {
+                    (row, line) = (row + 1, 0);
+                }
+            }
+            // SAFETY: the matrix has a row of `w.n_out` weights for each input, and these outputs among them; in the panel there is
+            // room for DEPTH inputs of a whole strip.
             unsafe {
-                let w = self.w.data.as_ptr().add((k * self.w.n_out + self.first + outputs.start) * E::SIZE);
+                let w = self.w.data.as_ptr().add(self.offset((outputs.start, k)));
                 for c in (0..n).step_by(S::LANES) {
                     let (w, left) = (w.add(c * E::SIZE), n - c);
                     let vector = if left >= S::LANES { E::load(s, w) } else { E::load_first(s, w, left) };
-                    s.store(panels.as_mut_ptr().add(Self::place(c) + i * Self::WIDTH), vector);
+                    s.store(panel.as_mut_ptr().add(i * Self::WIDTH + c), vector);
                 }
             }
         }

@@ -90,7 +90,7 @@ pub struct Input<'a> {
     pub many: Range<usize>,
     /// All tokens whose products are with 8-bit activations, in 8 bits: `[n_in.div_ceil(256), tokens]`.
     quantised: Taken<Activations>,
-    /// `many` in blocks, `[blocks, tokens, inputs of a block]`.
+    /// `many` in blocks, `[blocks, tokens · inputs of a block]`.
     blocks: Taken<f32>,
     /// `many` as bf16 tiles in `terms` terms.
     packed: Taken<Tile>,
