@@ -38,8 +38,6 @@ pub use isa::Isa;
 use quant::Quants;
 pub use quant::activations::{Activations, Scaling};
 pub use quant::pack::{LARGEST, pack as pack_quant, packs, unfit};
-use simd::Simd;
-use std::ops::Range;
 pub use tiles::{Packed, Tile};
 
 /// How a weight matrix lies in memory.
@@ -64,27 +62,6 @@ pub struct Matrix<'a> {
     pub n_in: usize,
     /// `n_out * n_in` elements.
     pub data: &'a [u8],
-}
-
-impl Matrix<'_> {
-    /// Asks for the weights of these outputs and inputs (of those inputs that there are) while others are multiplied: part `part` of
-    /// `parts` of them.
-    #[inline(always)]
-    fn ask<S: Simd>(&self, s: S, outputs: Range<usize>, inputs: Range<usize>, part: usize, parts: usize) {
-        let inputs = inputs.start..inputs.end.min(self.n_in);
-        let bytes = |elements: usize| elements / self.dtype.block_elements() * self.dtype.block_bytes();
-        // Rows of the matrix, the element at which the first begins, and how many there are of each.
-        let (rows, start, stride, len) = match self.layout {
-            Layout::OutIn => (outputs.len(), outputs.start * self.n_in + inputs.start, self.n_in, inputs.len()),
-            Layout::InOut => (inputs.len(), inputs.start * self.n_out + outputs.start, self.n_out, outputs.len()),
-        };
-        for row in rows * part / parts..rows * (part + 1) / parts {
-            let from = self.data.as_ptr().wrapping_add(bytes(start + row * stride));
-            for line in (0..bytes(len)).step_by(64) {
-                s.prefetch(from.wrapping_add(line));
-            }
-        }
-    }
 }
 
 /// The maximum and the sum of a part of a softmax.

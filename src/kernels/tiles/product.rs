@@ -7,8 +7,10 @@
 
 use super::pack::{GROUP, pack_weights};
 use super::{Block, Product, SIDE, STEP, Tile, Unit};
+use crate::kernels::Layout;
 use crate::kernels::simd::Simd;
 use crate::threads::ColumnsMut;
+use std::ops::Range;
 
 /// Tiles of a weight panel: 64 KiB, which with what the unit reads beside it is in L2 for sure.
 pub const PANEL: usize = 64;
@@ -83,8 +85,7 @@ unsafe fn sweep<S: Simd, U: Unit, const T: usize>(s: S, p: &Product<'_>, scratch
                     add: from > 0,
                     two: tokens > 16,
                 };
-                let (next, inputs) = next(at);
-                p.w.ask(s, p.first + next..p.first + cols.len().min(next + SIDE), inputs, t, blocks);
+                ask(s, p, next(at), cols.len(), t, blocks);
                 // SAFETY: the tokens' tiles are [blocks, steps, x.terms, 2] (checked), of which t and from..to are inside; the
                 // panel was filled with [to - from, T, 2]; c is four tiles, and ours.
                 unsafe { unit.multiply(p.products, block) };
@@ -92,6 +93,26 @@ unsafe fn sweep<S: Simd, U: Unit, const T: usize>(s: S, p: &Product<'_>, scratch
                     write(c, t * SIDE, tokens, &mut out.sub(cols.start + at..cols.start + at + n));
                 }
             }
+        }
+    }
+}
+
+/// Asks for a panel's weights while the one before it is multiplied: part `part` of `parts` of those of the SIDE outputs from `at` on,
+/// where the call has `n_out`, and of these inputs.
+#[inline(always)]
+fn ask<S: Simd>(s: S, p: &Product<'_>, (at, inputs): (usize, Range<usize>), n_out: usize, part: usize, parts: usize) {
+    let (first, n) = (p.first + at, SIDE.min(n_out - at));
+    let inputs = inputs.start..inputs.end.min(p.w.n_in);
+    let bytes = |elements: usize| elements / p.w.dtype.block_elements() * p.w.dtype.block_bytes();
+    // Rows of the matrix, the element at which the first begins, and how many there are of each.
+    let (rows, start, stride, len) = match p.w.layout {
+        Layout::OutIn => (n, first * p.w.n_in + inputs.start, p.w.n_in, inputs.len()),
+        Layout::InOut => (inputs.len(), inputs.start * p.w.n_out + first, p.w.n_out, n),
+    };
+    for row in rows * part / parts..rows * (part + 1) / parts {
+        let from = p.w.data.as_ptr().wrapping_add(bytes(start + row * stride));
+        for line in (0..bytes(len)).step_by(64) {
+            s.prefetch(from.wrapping_add(line));
         }
     }
 }
