@@ -68,9 +68,9 @@ const OLD_CPUS: [&str; 19] = [
     "STEAMROLLER",
 ];
 
-/// Links `cblas_sgemm`, with what it needs of a static single-threaded OpenBLAS, into one object with no other global names (but that
-/// of what tells its core), and puts it into `libengine_openblas.a`. So the library needs no OpenBLAS at run time, shares none with the host (whose thread
-/// count it would have to set), and runs no start-up code that maps memory or makes threads.
+/// Links `cblas_sgemm` and what tells whose CPU's kernels it runs, with what they need of a static single-threaded OpenBLAS, into one
+/// object with no other global names, and puts it into `libengine_openblas.a`. So the library needs no OpenBLAS at run time, shares
+/// none with the host (whose thread count it would have to set), and runs no start-up code that maps memory or makes threads.
 fn private_openblas() -> Result<PathBuf, String> {
     let archive = match env::var_os("ENGINE_OPENBLAS") {
         Some(path) => PathBuf::from(path),

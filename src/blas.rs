@@ -61,6 +61,7 @@ mod imp {
     #[cfg(feature = "blas-system")]
     use openblas_src as _;
     use std::ffi::{CStr, c_char, c_int};
+    use std::sync::LazyLock;
 
     pub fn available() -> bool {
         // The kernels for older CPUs are not in the private copy (build.rs).
@@ -76,9 +77,13 @@ mod imp {
     }
 
     pub fn has_avx512() -> bool {
-        // SAFETY: it gives a string that stays.
-        let core = unsafe { CStr::from_ptr(openblas_get_corename()) };
-        ["SkylakeX", "Cooperlake", "SapphireRapids"].iter().any(|name| name.as_bytes().eq_ignore_ascii_case(core.to_bytes()))
+        // It chooses when it is loaded; every product asks.
+        static ANSWER: LazyLock<bool> = LazyLock::new(|| {
+            // SAFETY: it gives a string that stays.
+            let core = unsafe { CStr::from_ptr(openblas_get_corename()) };
+            ["SkylakeX", "Cooperlake", "SapphireRapids"].iter().any(|name| name.as_bytes().eq_ignore_ascii_case(core.to_bytes()))
+        });
+        *ANSWER
     }
 
     pub fn sgemm(w: Matrix<'_>, first: usize, x: &[f32], out: &mut ColumnsMut<'_>) -> bool {

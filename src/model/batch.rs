@@ -38,7 +38,7 @@ pub fn step_batch(requests: &mut [Request<'_>]) {
         } else if feeds.try_reserve(1).is_err() {
             request.result = Err(Error::out_of_memory("the list of a batch's requests", size_of_val(&feeds[..])));
         } else {
-            feeds.push(Feed { before: request.cache.len(), fed: 0, now: 0, place, path, request });
+            feeds.push(Feed { fed: 0, now: 0, place, path, request });
         }
     }
     // As `forward` wants them.
@@ -46,11 +46,11 @@ pub fn step_batch(requests: &mut [Request<'_>]) {
     let Some(mut scratch) = feeds.first_mut().map(|feed| std::mem::take(&mut feed.request.cache.scratch)) else { return };
     while shared_pass(&model, &mut feeds, &mut scratch) {}
     let unchanged = model.check_files();
-    for Feed { request, before, .. } in &mut feeds {
+    for Feed { request, .. } in &mut feeds {
         if request.result.is_ok() {
             request.result = unchanged.clone();
         }
-        request.cache.settle(*before, request.tokens.len(), &request.result);
+        request.cache.settle(request.cache.len(), request.tokens.len(), &request.result);
     }
     if let Some(first) = feeds.first_mut() {
         first.request.cache.scratch = scratch;
@@ -63,12 +63,17 @@ struct Feed<'r, 'a> {
     /// Its number in the batch.
     place: usize,
     path: Path,
-    /// Tokens that its cache held before.
-    before: usize,
-    /// Tokens that have passed.
+    /// Tokens that have passed; the cache counts them when all have.
     fed: usize,
     /// Tokens in the pass now.
     now: usize,
+}
+
+impl Feed<'_, '_> {
+    /// The position of the next token to pass.
+    fn first(&self) -> usize {
+        self.request.cache.len() + self.fed
+    }
 }
 
 impl Request<'_> {
@@ -99,7 +104,7 @@ fn shared_pass(model: &Model, feeds: &mut [Feed<'_, '_>], scratch: &mut Scratch)
         feed.now = 0;
         let left = feed.request.tokens.len() - feed.fed;
         if feed.request.result.is_ok() && left > 0 && room > 0 {
-            let (first, n) = (feed.before + feed.fed, left.min(room));
+            let (first, n) = (feed.first(), left.min(room));
             feed.request.result = feed.request.cache.prepare(first..first + n);
             if feed.request.result.is_ok() {
                 feed.now = n;
@@ -112,7 +117,7 @@ fn shared_pass(model: &Model, feeds: &mut [Feed<'_, '_>], scratch: &mut Scratch)
     if room == MAX_CHUNK {
         return false;
     }
-    let lengths = feeds.iter().filter(|feed| feed.now > 0).map(|feed| (feed.before + feed.fed, feed.now));
+    let lengths = feeds.iter().filter(|feed| feed.now > 0).map(|feed| (feed.first(), feed.now));
     let ready = scratch.reserve(model, few, lengths).and_then(|()| scratch.reserve_many(model));
     if let Err(error) = ready.and_then(|()| pass(model, feeds, scratch)) {
         feeds.iter_mut().filter(in_pass).for_each(|feed| feed.request.result = Err(error.clone()));
@@ -120,7 +125,7 @@ fn shared_pass(model: &Model, feeds: &mut [Feed<'_, '_>], scratch: &mut Scratch)
     for feed in feeds.iter_mut().filter(in_pass) {
         feed.fed += feed.now;
         if feed.request.result.is_ok() {
-            feed.request.cache.passed(feed.before + feed.fed);
+            feed.request.cache.passed(feed.first());
         }
     }
     true
@@ -131,10 +136,11 @@ fn pass(model: &Model, feeds: &mut [Feed<'_, '_>], scratch: &mut Scratch) -> Res
     let what = "the sequences of a batch";
     let mut sequences: Vec<Sequence<'_>> = try_with_capacity(feeds.len(), what)?;
     let mut results: Vec<&mut Result<()>> = try_with_capacity(feeds.len(), what)?;
-    for Feed { request, path, before, fed, now, .. } in feeds.iter_mut().filter(|feed| feed.now > 0) {
+    for Feed { request, path, fed, now, .. } in feeds.iter_mut().filter(|feed| feed.now > 0) {
         let Request { cache, tokens, logits, result } = &mut **request;
+        let first = cache.len() + *fed;
         let logits = logits.take(*now, tokens.len() - *fed, model.vocab_size());
-        sequences.push(cache.sequence(model, *path, &tokens[*fed..][..*now], *before + *fed, logits));
+        sequences.push(cache.sequence(model, *path, &tokens[*fed..][..*now], first, logits));
         results.push(result);
     }
     forward(model, &mut sequences, scratch);

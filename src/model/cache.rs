@@ -238,19 +238,15 @@ impl Cache {
     fn run(&mut self, tokens: &[u32], mut logits: Logits<'_>) -> Result<()> {
         let (model, path) = (self.model.clone(), Path::for_tokens(tokens.len()));
         let (mut first, mut left) = (self.len, tokens.len());
-        self.model.ropes(self.max_tokens).iter().try_for_each(|table| table.prepare(first + left))?;
         for tokens in tokens.chunks(MAX_CHUNK) {
             let n = tokens.len();
             self.prepare(first..first + n)?;
+            self.scratch.reserve(&model, path.few_of(n), std::iter::once((first, n)))?;
             let mut scratch = std::mem::take(&mut self.scratch);
-            let ready = scratch.reserve(&model, path.few_of(n), std::iter::once((first, n)));
             let mut sequence = self.sequence(&model, path, tokens, first, logits.take(n, left, model.vocab_size()));
-            if ready.is_ok() {
-                forward(&model, slice::from_mut(&mut sequence), &mut scratch);
-            }
+            forward(&model, slice::from_mut(&mut sequence), &mut scratch);
             let ended = sequence.cancelled;
             self.scratch = scratch;
-            ready?;
             if ended {
                 return Err(cancelled());
             }
