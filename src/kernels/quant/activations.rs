@@ -8,7 +8,6 @@
 // Loops by number: what iterators are made of is functions of their own, which a compiler may leave without the CPU's features.
 #![allow(clippy::needless_range_loop)]
 
-use super::FEW;
 use super::ints::Ints;
 use super::many::OFFSET;
 use crate::format::DType;
@@ -46,7 +45,7 @@ pub struct Activations {
     pub(super) scales: [f32; 8],
     /// That times Σ q, in the same order.
     pub(super) sums: [f32; 8],
-    /// With factors and for more than `FEW` tokens only: of each 16, −32 times the sum of the first two q of every four, and that of the last two.
+    /// With factors and for more than one token only: of each 16, −32 times the sum of the first two q of every four, and that of the last two.
     pub(super) offsets: [[i16; 2]; 16],
 }
 
@@ -94,18 +93,27 @@ pub(in crate::kernels) fn quantise<S: Ints>(
         for (x, out) in x.chunks_exact(n_in).zip(&mut *out) {
             quantise_part(s, &x[block.clone()], scaling, out);
         }
-        if n_tokens > FEW && scaling == Scaling::Factors {
-            out.iter_mut().for_each(Activations::set_offsets);
+        if n_tokens > 1 && scaling == Scaling::Factors {
+            for out in out {
+                offsets(s, &out.q, &mut out.offsets);
+            }
         }
     }
 }
 
-impl Activations {
-    #[inline(always)]
-    fn set_offsets(&mut self) {
-        for (offsets, q) in self.offsets.iter_mut().zip(self.q.as_chunks::<16>().0) {
-            let of = |at: usize| (0..4).map(|i| i16::from(q[4 * i + at]) + i16::from(q[4 * i + at + 1])).sum::<i16>();
-            *offsets = [-OFFSET * of(0), -OFFSET * of(2)]; // at most 32·8·127 < 2^15
+/// [`Activations::offsets`] of `q`: eight 16s as rows, of which lanes are made.
+#[inline(always)]
+fn offsets<S: Ints>(s: S, q: &[i8; BLOCK], offsets: &mut [[i16; 2]; 16]) {
+    for first in [0, 8] {
+        // SAFETY: there are eight times 16 bytes, and room for as many pairs.
+        unsafe {
+            let quads = s.load_rows(each!(8, R => q.as_ptr().cast::<u8>().add(16 * (first + R))));
+            let by = s.splat_quad([OFFSET as u8; 4].as_ptr());
+            let mut sum = s.splat_w(0);
+            for j in 0..4 {
+                sum = s.sub_w(sum, s.pairs(by, quads[j])); // at most 32·8·127 < 2^15 in the end
+            }
+            s.store_w(offsets[first..].as_mut_ptr().cast(), sum);
         }
     }
 }

@@ -14,8 +14,10 @@
 //! Bits lie so that one vector of bytes gives several vectors of consecutive elements: 32 bytes of nibbles are 32 elements
 //! below and the next 32 above, 32 bytes of 2-bit fields are 4 × 32 elements; each `unpack` says it in code.
 
+use super::activations::split_16;
 use super::by_32::IQ4;
 use super::ints::Ints;
+use super::numbers::{Numbers, Rows};
 use super::product::Scales;
 use super::{Bytes, Format, Sink, SuperBlock, f16_at};
 use crate::format::Quant;
@@ -87,25 +89,15 @@ pub(super) unsafe fn load_u32(p: *const u8) -> u32 {
     u32::from_le(unsafe { p.cast::<u32>().read_unaligned() })
 }
 
-/// Quarter `c` of 256 elements of 4 bits: of each 32 bytes the lower ones, then the upper.
-///
-/// # Safety
-/// 128 bytes lie at `p`.
+/// Elements of 4 bits: the lower ones of bytes, then the upper.
 #[inline(always)]
-unsafe fn nibbles<S: Ints>(s: S, p: *const u8, c: usize) -> [S::B; 2] {
-    // SAFETY: the caller's word.
-    let bytes = unsafe { s.load(p.add(32 * c)) };
+fn nibbles<S: Ints>(s: S, bytes: S::B) -> [S::B; 2] {
     [s.right::<0>(bytes, 15), s.right::<4>(bytes, 15)]
 }
 
-/// Quarter `c` of 256 elements of 2 bits: of each 32 bytes the lowest ones, and so on up.
-///
-/// # Safety
-/// 64 bytes lie at `p`.
+/// Elements of 2 bits: the lowest ones of bytes and the next for quarters at even places, the others for those at odd ones.
 #[inline(always)]
-unsafe fn two_bits<S: Ints>(s: S, p: *const u8, c: usize) -> [S::B; 2] {
-    // SAFETY: the caller's word.
-    let bytes = unsafe { s.load(p.add(c / 2 * 32)) };
+fn two_bits<S: Ints>(s: S, bytes: S::B, c: usize) -> [S::B; 2] {
     match c % 2 {
         0 => [s.right::<0>(bytes, 3), s.right::<2>(bytes, 3)],
         _ => [s.right::<4>(bytes, 3), s.right::<6>(bytes, 3)],
@@ -125,10 +117,59 @@ unsafe fn eight_scales<S: Ints>(s: S, p: *const u8) -> Scales<S> {
     }
 }
 
+/// [`Ints::pick`]'s indices for byte J of every four, twice: as the lower bytes of 16 bits, or as the upper ones.
+const fn twice<const J: usize>(upper: bool) -> [u8; 16] {
+    let mut indices = [u8::MAX; 16];
+    let mut i = 0;
+    while i < 8 {
+        indices[2 * i + upper as usize] = (i / 2 * 4 + J) as u8;
+        i += 1;
+    }
+    indices
+}
+
+/// The same for bytes J and K of every four.
+const fn two<const J: usize, const K: usize>() -> [u8; 16] {
+    let mut indices = [u8::MAX; 16];
+    let mut i = 0;
+    while i < 8 {
+        indices[2 * i] = (i / 2 * 4 + [J, K][i % 2]) as u8;
+        i += 1;
+    }
+    indices
+}
+
+/// The numbers of Q4_K and Q5_K: [`packed_scales_and_mins`] in lanes.
+///
+/// # Safety
+/// The first 16 bytes of eight blocks lie at `rows`.
+#[inline(always)]
+unsafe fn eight_numbers<S: Ints>(s: S, rows: Rows, to: &mut Numbers) {
+    // SAFETY: of the blocks the caller's word; of `to` there are eight rows.
+    unsafe {
+        let [halves, a, b, c] = s.load_rows(rows.at(0));
+        let scales = [s.right::<0>(a, 63), s.or(s.right::<0>(c, 15), s.right::<2>(a, 0x30))];
+        let mins = [s.right::<0>(b, 63), s.or(s.right::<4>(c, 15), s.right::<2>(b, 0x30))];
+        each!(2, I => {
+            each!(4, J => {
+                let twice = s.pick(scales[I], &const { twice::<J>(false) });
+                s.store_w(to.scales[4 * I + J].as_mut_ptr().cast(), s.words(twice));
+            });
+            s.store_w(to.mins[2 * I].as_mut_ptr().cast(), s.words(s.pick(mins[I], &const { two::<0, 1>() })));
+            s.store_w(to.mins[2 * I + 1].as_mut_ptr().cast(), s.words(s.pick(mins[I], &const { two::<2, 3>() })));
+        });
+        let [d, e] = s.both_halves(halves);
+        s.store_f(to.d[0].as_mut_ptr(), d);
+        s.store_f(to.d[1].as_mut_ptr(), e);
+    }
+}
+
 pub(in crate::kernels) struct Q2K;
 impl Format for Q2K {
     const TYPE: Quant = Quant::Q2K;
     const BYTES: Bytes = Bytes { signed: false, largest: 3, part: 16, scale: 15, mins: true, offset: 0 };
+    const FEW: usize = 8;
+    const QUARTERS: usize = 2;
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut [f32]) {
         let (scales, qs) = (&block[..16], &block[16..80]);
@@ -143,9 +184,31 @@ impl Format for Q2K {
         }
     }
     #[inline(always)]
-    unsafe fn quarter<S: Ints>(s: S, p: *const u8, c: usize) -> [S::B; 2] {
-        // SAFETY: the caller's word.
-        unsafe { two_bits(s, p.add(16), c) }
+    fn lines(c: usize, h: usize) -> [usize; 3] {
+        [16 + c / 2 * 32 + 16 * h, 0, 0]
+    }
+    #[inline(always)]
+    fn elements<S: Ints>(s: S, c: usize, lines: [S::B; 3]) -> [S::B; 2] {
+        two_bits(s, lines[0], c)
+    }
+    #[inline(always)]
+    unsafe fn numbers<S: Ints>(s: S, rows: Rows, to: &mut Numbers) {
+        // SAFETY: of the blocks the caller's word; of `to` there are eight rows.
+        unsafe {
+            let bytes = s.load_rows(rows.at(0));
+            each!(4, I => {
+                let [scales, mins] = nibbles(s, bytes[I]);
+                each!(4, J => {
+                    let twice = s.pick(scales, &const { twice::<J>(false) });
+                    s.store_w(to.scales[split_16(4 * I + J)].as_mut_ptr().cast(), s.words(twice));
+                });
+                s.store_w(to.mins[I].as_mut_ptr().cast(), s.words(s.pick(mins, &const { two::<0, 2>() })));
+                s.store_w(to.mins[I + 4].as_mut_ptr().cast(), s.words(s.pick(mins, &const { two::<1, 3>() })));
+            });
+            let [d, e] = s.both_halves(s.load_rows(rows.at(68))[3]);
+            s.store_f(to.d[0].as_mut_ptr(), d);
+            s.store_f(to.d[1].as_mut_ptr(), e);
+        }
     }
     #[inline(always)]
     unsafe fn read<S: Ints>(s: S, p: *const u8, to: &mut impl Sink<S>) {
@@ -189,7 +252,7 @@ impl Format for Q3K {
     unsafe fn quarter<S: Ints>(s: S, p: *const u8, c: usize) -> [S::B; 2] {
         // SAFETY: the caller's word.
         unsafe {
-            let (high, low) = (s.load(p), two_bits(s, p.add(32), c));
+            let (high, low) = (s.load(p), two_bits(s, s.load(p.add(32 + c / 2 * 32)), c));
             let high = match c {
                 0 => [s.left::<2>(high, 4), s.left::<1>(high, 4)],
                 1 => [s.right::<0>(high, 4), s.right::<1>(high, 4)],
@@ -221,6 +284,7 @@ pub(in crate::kernels) struct Q4K;
 impl Format for Q4K {
     const TYPE: Quant = Quant::Q4K;
     const BYTES: Bytes = Bytes { signed: false, largest: 15, part: 32, scale: 63, mins: true, offset: 0 };
+    const FEW: usize = 8;
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut [f32]) {
         let (d, e, scales, qs) = (f16_at(block, 0), f16_at(block, 2), scales_and_mins(&block[4..16]), &block[16..]);
@@ -232,9 +296,17 @@ impl Format for Q4K {
         }
     }
     #[inline(always)]
-    unsafe fn quarter<S: Ints>(s: S, p: *const u8, c: usize) -> [S::B; 2] {
-        // SAFETY: the caller's word.
-        unsafe { nibbles(s, p.add(16), c) }
+    fn lines(c: usize, h: usize) -> [usize; 3] {
+        [16 + 32 * c + 16 * h, 0, 0]
+    }
+    #[inline(always)]
+    fn elements<S: Ints>(s: S, _: usize, lines: [S::B; 3]) -> [S::B; 2] {
+        nibbles(s, lines[0])
+    }
+    #[inline(always)]
+    unsafe fn numbers<S: Ints>(s: S, rows: Rows, to: &mut Numbers) {
+        // SAFETY: passed on.
+        unsafe { eight_numbers(s, rows, to) }
     }
     #[inline(always)]
     unsafe fn read<S: Ints>(s: S, p: *const u8, to: &mut impl Sink<S>) {
@@ -254,6 +326,8 @@ pub(in crate::kernels) struct Q5K;
 impl Format for Q5K {
     const TYPE: Quant = Quant::Q5K;
     const BYTES: Bytes = Bytes { signed: false, largest: 31, part: 32, scale: 63, mins: true, offset: 0 };
+    const FEW: usize = 4;
+    const LINES: usize = 2;
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut [f32]) {
         let (d, e, scales) = (f16_at(block, 0), f16_at(block, 2), scales_and_mins(&block[4..16]));
@@ -266,18 +340,18 @@ impl Format for Q5K {
         }
     }
     #[inline(always)]
-    unsafe fn quarter<S: Ints>(s: S, p: *const u8, c: usize) -> [S::B; 2] {
-        // SAFETY: the caller's word.
-        unsafe {
-            let (high, low) = (s.load(p.add(16)), nibbles(s, p.add(48), c));
-            let high = match c {
-                0 => [s.left::<4>(high, 16), s.left::<3>(high, 16)],
-                1 => [s.left::<2>(high, 16), s.left::<1>(high, 16)],
-                2 => [s.right::<0>(high, 16), s.right::<1>(high, 16)],
-                _ => [s.right::<2>(high, 16), s.right::<3>(high, 16)],
-            };
-            [s.or(low[0], high[0]), s.or(low[1], high[1])]
-        }
+    fn lines(c: usize, h: usize) -> [usize; 3] {
+        [16 + 16 * h, 48 + 32 * c + 16 * h, 0]
+    }
+    #[inline(always)]
+    fn elements<S: Ints>(s: S, c: usize, lines: [S::B; 3]) -> [S::B; 2] {
+        let (high, low) = (s.down(lines[0], 2 * c), nibbles(s, lines[1]));
+        [s.or(low[0], s.left::<4>(high, 16)), s.or(low[1], s.left::<3>(high, 16))]
+    }
+    #[inline(always)]
+    unsafe fn numbers<S: Ints>(s: S, rows: Rows, to: &mut Numbers) {
+        // SAFETY: passed on.
+        unsafe { eight_numbers(s, rows, to) }
     }
     #[inline(always)]
     unsafe fn read<S: Ints>(s: S, p: *const u8, to: &mut impl Sink<S>) {
@@ -297,6 +371,9 @@ pub(in crate::kernels) struct Q6K;
 impl Format for Q6K {
     const TYPE: Quant = Quant::Q6K;
     const BYTES: Bytes = Bytes { signed: false, largest: 63, part: 16, scale: 128, mins: false, offset: 32 };
+    const FEW: usize = 4;
+    const QUARTERS: usize = 2;
+    const LINES: usize = 3;
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut [f32]) {
         let (low, high, scales, d) = (&block[..128], &block[128..192], &block[192..208], f16_at(block, 208));
@@ -311,15 +388,30 @@ impl Format for Q6K {
         }
     }
     #[inline(always)]
-    unsafe fn quarter<S: Ints>(s: S, p: *const u8, c: usize) -> [S::B; 2] {
-        // SAFETY: the caller's word.
+    fn lines(c: usize, h: usize) -> [usize; 3] {
+        [c / 2 * 64 + 16 * h, c / 2 * 64 + 32 + 16 * h, 128 + c / 2 * 32 + 16 * h]
+    }
+    #[inline(always)]
+    fn elements<S: Ints>(s: S, c: usize, lines: [S::B; 3]) -> [S::B; 2] {
+        let [a, b, high] = lines;
+        match c % 2 {
+            0 => [s.or(s.right::<0>(a, 15), s.left::<4>(high, 48)), s.or(s.right::<0>(b, 15), s.left::<2>(high, 48))],
+            _ => [s.or(s.right::<4>(a, 15), s.right::<0>(high, 48)), s.or(s.right::<4>(b, 15), s.right::<2>(high, 48))],
+        }
+    }
+    #[inline(always)]
+    unsafe fn numbers<S: Ints>(s: S, rows: Rows, to: &mut Numbers) {
+        // SAFETY: of the blocks the caller's word; of `to` there are eight rows.
         unsafe {
-            let low = p.add(c / 2 * 64);
-            let (a, b, high) = (s.load(low), s.load(low.add(32)), s.load(p.add(128 + c / 2 * 32)));
-            match c % 2 {
-                0 => [s.or(s.right::<0>(a, 15), s.left::<4>(high, 48)), s.or(s.right::<0>(b, 15), s.left::<2>(high, 48))],
-                _ => [s.or(s.right::<4>(a, 15), s.right::<0>(high, 48)), s.or(s.right::<4>(b, 15), s.right::<2>(high, 48))],
-            }
+            let scales = s.load_rows(rows.at(192));
+            each!(4, I => {
+                each!(4, J => {
+                    let twice = s.upper(s.words(s.pick(scales[I], &const { twice::<J>(true) })));
+                    s.store_w(to.scales[split_16(4 * I + J)].as_mut_ptr().cast(), twice);
+                });
+            });
+            let [_, d] = s.both_halves(s.load_rows(rows.at(194))[3]);
+            s.store_f(to.d[0].as_mut_ptr(), d);
         }
     }
     #[inline(always)]
@@ -458,7 +550,7 @@ impl Format for Tq2_0 {
     #[inline(always)]
     unsafe fn quarter<S: Ints>(s: S, p: *const u8, c: usize) -> [S::B; 2] {
         // SAFETY: the caller's word.
-        unsafe { two_bits(s, p, c) }
+        unsafe { two_bits(s, s.load(p.add(c / 2 * 32)), c) }
     }
     #[inline(always)]
     unsafe fn read<S: Ints>(s: S, p: *const u8, to: &mut impl Sink<S>) {

@@ -14,6 +14,7 @@
 
 use super::activations::split;
 use super::ints::Ints;
+use super::numbers::{Numbers, Rows};
 use super::{Blocks, Bytes, Format, Sink, f16_at};
 use crate::format::Quant;
 
@@ -43,6 +44,12 @@ fn five_bits(bits: &[u8], qs: &[u8], out: &mut [f32], f: impl Fn(u8) -> f32) {
     }
 }
 
+/// The nibbles of bytes: the lower ones, then the upper.
+#[inline(always)]
+fn halves<S: Ints>(s: S, bytes: S::B) -> [S::B; 2] {
+    [s.right::<0>(bytes, 15), s.right::<4>(bytes, 15)]
+}
+
 /// The nibbles of two blocks, as [`Sink::by_64`] orders them: those of the first at `p`, of the other `stride` bytes further on.
 ///
 /// # Safety
@@ -50,8 +57,7 @@ fn five_bits(bits: &[u8], qs: &[u8], out: &mut [f32], f: impl Fn(u8) -> f32) {
 #[inline(always)]
 unsafe fn nibbles_of_two<S: Ints>(s: S, p: *const u8, stride: usize) -> [S::B; 2] {
     // SAFETY: the caller's word.
-    let bytes = unsafe { s.load_two(p, p.add(stride)) };
-    [s.right::<0>(bytes, 15), s.right::<4>(bytes, 15)]
+    halves(s, unsafe { s.load_two(p, p.add(stride)) })
 }
 
 /// The same with fifth bits, those of the first block at `bits`.
@@ -63,6 +69,36 @@ unsafe fn five_bits_of_two<S: Ints>(s: S, p: *const u8, bits: *const u8, stride:
     // SAFETY: the caller's word.
     let (low, high) = unsafe { (nibbles_of_two(s, p, stride), s.load_bits(bits, bits.add(stride))) };
     [s.or(low[0], high[0]), s.or(low[1], high[1])]
+}
+
+/// Where the m of an element d·q + m is.
+enum Min {
+    /// There is none.
+    None,
+    /// It is d times this.
+    Times(f32),
+    /// In the block, after d.
+    Own,
+}
+
+/// The numbers of types whose blocks, of `stride` bytes, begin with binary16 numbers.
+///
+/// # Safety
+/// Eight blocks lie at each of `rows`, of at least 16 bytes.
+#[inline(always)]
+unsafe fn numbers<S: Ints>(s: S, rows: Rows, to: &mut Numbers, stride: usize, min: Min) {
+    for j in 0..8 {
+        // SAFETY: of the blocks the caller's word; of `to` there are eight rows.
+        unsafe {
+            let [d, own] = s.both_halves(s.load_rows(rows.at(j * stride))[0]);
+            s.store_f(to.d[split(j)].as_mut_ptr(), d);
+            match min {
+                Min::None => {}
+                Min::Times(by) => s.store_f(to.m[split(j)].as_mut_ptr(), s.mul(d, s.splat_f(by))),
+                Min::Own => s.store_f(to.m[split(j)].as_mut_ptr(), own),
+            }
+        }
+    }
 }
 
 /// 2^(e − 128), as a denormal where it must be; e = 255 is no NaN here, as in llama.cpp.
@@ -78,15 +114,25 @@ pub(in crate::kernels) struct Q4_0;
 impl Format for Q4_0 {
     const TYPE: Quant = Quant::Q4_0;
     const BYTES: Bytes = Bytes { signed: false, largest: 15, part: 32, scale: 1, mins: true, offset: 0 };
+    const FEW: usize = 4;
+    const SPLIT: bool = true;
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut [f32]) {
         let d = f16_at(block, 0);
         nibbles(&block[2..], out, |q| d * (f32::from(q) - 8.0));
     }
     #[inline(always)]
-    unsafe fn quarter<S: Ints>(s: S, p: *const u8, c: usize) -> [S::B; 2] {
-        // SAFETY: the caller's word.
-        unsafe { nibbles_of_two(s, p.add(36 * c + 2), 18) }
+    fn lines(c: usize, h: usize) -> [usize; 3] {
+        [18 * (2 * c + h) + 2, 0, 0]
+    }
+    #[inline(always)]
+    fn elements<S: Ints>(s: S, _: usize, lines: [S::B; 3]) -> [S::B; 2] {
+        halves(s, lines[0])
+    }
+    #[inline(always)]
+    unsafe fn numbers<S: Ints>(s: S, rows: Rows, to: &mut Numbers) {
+        // SAFETY: passed on.
+        unsafe { numbers(s, rows, to, 18, Min::Times(-8.0)) }
     }
     #[inline(always)]
     unsafe fn read<S: Ints>(s: S, p: *const u8, to: &mut impl Sink<S>) {
@@ -109,15 +155,25 @@ pub(in crate::kernels) struct Q4_1;
 impl Format for Q4_1 {
     const TYPE: Quant = Quant::Q4_1;
     const BYTES: Bytes = Bytes { signed: false, largest: 15, part: 32, scale: 1, mins: true, offset: 0 };
+    const FEW: usize = 4;
+    const SPLIT: bool = true;
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut [f32]) {
         let (d, m) = (f16_at(block, 0), f16_at(block, 2));
         nibbles(&block[4..], out, |q| d * f32::from(q) + m);
     }
     #[inline(always)]
-    unsafe fn quarter<S: Ints>(s: S, p: *const u8, c: usize) -> [S::B; 2] {
-        // SAFETY: the caller's word.
-        unsafe { nibbles_of_two(s, p.add(40 * c + 4), 20) }
+    fn lines(c: usize, h: usize) -> [usize; 3] {
+        [20 * (2 * c + h) + 4, 0, 0]
+    }
+    #[inline(always)]
+    fn elements<S: Ints>(s: S, _: usize, lines: [S::B; 3]) -> [S::B; 2] {
+        halves(s, lines[0])
+    }
+    #[inline(always)]
+    unsafe fn numbers<S: Ints>(s: S, rows: Rows, to: &mut Numbers) {
+        // SAFETY: passed on.
+        unsafe { numbers(s, rows, to, 20, Min::Own) }
     }
     #[inline(always)]
     unsafe fn read<S: Ints>(s: S, p: *const u8, to: &mut impl Sink<S>) {
@@ -202,6 +258,8 @@ pub(in crate::kernels) struct Q8_0;
 impl Format for Q8_0 {
     const TYPE: Quant = Quant::Q8_0;
     const BYTES: Bytes = Bytes { signed: true, largest: 128, part: 32, scale: 1, mins: false, offset: 0 };
+    const FEW: usize = 4;
+    const LINES: usize = 2;
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut [f32]) {
         let d = f16_at(block, 0);
@@ -210,9 +268,17 @@ impl Format for Q8_0 {
         }
     }
     #[inline(always)]
-    unsafe fn quarter<S: Ints>(s: S, p: *const u8, c: usize) -> [S::B; 2] {
-        // SAFETY: the caller's word.
-        unsafe { [s.load(p.add(68 * c + 2)), s.load(p.add(68 * c + 36))] }
+    fn lines(c: usize, h: usize) -> [usize; 3] {
+        [68 * c + 2 + 16 * h, 68 * c + 36 + 16 * h, 0]
+    }
+    #[inline(always)]
+    fn elements<S: Ints>(_: S, _: usize, lines: [S::B; 3]) -> [S::B; 2] {
+        [lines[0], lines[1]]
+    }
+    #[inline(always)]
+    unsafe fn numbers<S: Ints>(s: S, rows: Rows, to: &mut Numbers) {
+        // SAFETY: passed on.
+        unsafe { numbers(s, rows, to, 34, Min::None) }
     }
     #[inline(always)]
     unsafe fn read<S: Ints>(s: S, p: *const u8, to: &mut impl Sink<S>) {
@@ -232,18 +298,26 @@ pub(in crate::kernels) struct Iq4Nl;
 impl Format for Iq4Nl {
     const TYPE: Quant = Quant::Iq4Nl;
     const BYTES: Bytes = Bytes { signed: true, largest: 127, part: 32, scale: 1, mins: false, offset: 0 };
+    const FEW: usize = 4;
+    const SPLIT: bool = true;
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut [f32]) {
         let d = f16_at(block, 0);
         nibbles(&block[2..], out, |q| d * f32::from(IQ4[usize::from(q)]));
     }
     #[inline(always)]
-    unsafe fn quarter<S: Ints>(s: S, p: *const u8, c: usize) -> [S::B; 2] {
-        // SAFETY: the caller's word.
-        unsafe {
-            let [first, last] = nibbles_of_two(s, p.add(36 * c + 2), 18);
-            [s.lookup(&IQ4, first), s.lookup(&IQ4, last)]
-        }
+    fn lines(c: usize, h: usize) -> [usize; 3] {
+        [18 * (2 * c + h) + 2, 0, 0]
+    }
+    #[inline(always)]
+    fn elements<S: Ints>(s: S, _: usize, lines: [S::B; 3]) -> [S::B; 2] {
+        let [first, last] = halves(s, lines[0]);
+        [s.lookup(&IQ4, first), s.lookup(&IQ4, last)]
+    }
+    #[inline(always)]
+    unsafe fn numbers<S: Ints>(s: S, rows: Rows, to: &mut Numbers) {
+        // SAFETY: passed on.
+        unsafe { numbers(s, rows, to, 18, Min::None) }
     }
     #[inline(always)]
     unsafe fn read<S: Ints>(s: S, p: *const u8, to: &mut impl Sink<S>) {

@@ -1,6 +1,6 @@
 //! The product of a quantised matrix with the activations of several tokens, by integer products.
 //!
-//! **Order of summation**: that of `product`, for few tokens. So an output has the same bits whatever else is computed beside it.
+//! **Order of summation**: that of `product`, for one token. So an output has the same bits whatever else is computed beside it.
 //!
 //! **Layout.** Lanes are rows: 256 elements of 16 rows are unpacked to a [`Panel`] of bytes,
 //!
@@ -35,7 +35,7 @@ use std::mem::offset_of;
 /// Rows of a panel: a lane each.
 const ROWS: usize = 16;
 /// Bytes that are multiplied together: those of one lane.
-const QUAD: usize = 4;
+pub(super) const QUAD: usize = 4;
 /// Parts of 256 elements, at most.
 const MAX_PARTS: usize = BLOCK / 16;
 /// The constant that is subtracted from the bytes of types with a [`Bytes::offset`]: theirs are scaled up to it.
@@ -91,12 +91,12 @@ impl Row {
 }
 
 /// Whether a type has integer scales.
-const fn by_256<F: Format>() -> bool {
+pub(super) const fn by_256<F: Format>() -> bool {
     DType::Quant(F::TYPE).block_elements() == BLOCK
 }
 
 /// Where numbers that belong to part `part` of F are.
-const fn place_of<F: Format>(part: usize) -> usize {
+pub(super) const fn place_of<F: Format>(part: usize) -> usize {
     if F::BYTES.part == 16 { split_16(part) } else { part }
 }
 

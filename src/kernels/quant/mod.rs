@@ -4,17 +4,21 @@
 //! |---|---|
 //! | `by_32`, `by_256` | the types: what is in a block, to f32, and to what the products take |
 //! | `activations` | activations in 8 bits |
-//! | `product` | the product of the two for one token or a few: one body for all types and instruction sets |
-//! | `many` | the same for more tokens, with the same bits |
+//! | `product` | the product of the two for one token: one body for all types and instruction sets |
+//! | `few`, `many` | the same for a few tokens and for more, with the same bits |
+//! | `numbers` | what scales eight rows, for `few` |
 //! | `row` | rows for the matrix units |
 //! | `ints` | vectors of small integers of each instruction set |
 //! | `pack` | from f32 to blocks, while loading or to a file |
 
-/// `[e, e, …]` with `J` in them as the constants 0, 1 and so on, 4 or 8 of them. Not a closure: one would be a function of its own,
+/// `[e, e, …]` with `J` in them as the constants 0, 1 and so on, 2 to 8 of them. Not a closure: one would be a function of its own,
 /// without the CPU's features.
 macro_rules! each {
     (2, $J:ident => $e:expr) => {
         each!($J => $e, 0 1)
+    };
+    (3, $J:ident => $e:expr) => {
+        each!($J => $e, 0 1 2)
     };
     (4, $J:ident => $e:expr) => {
         each!($J => $e, 0 1 2 3)
@@ -33,8 +37,10 @@ macro_rules! each {
 pub(super) mod activations;
 mod by_256;
 mod by_32;
+mod few;
 pub(super) mod ints;
 pub(super) mod many;
+pub(super) mod numbers;
 pub(super) mod pack;
 pub(super) mod product;
 pub(super) mod row;
@@ -47,6 +53,7 @@ use crate::threads::ColumnsMut;
 use activations::{Activations, BLOCK, MAX_FACTOR, Scaling};
 use half::f16;
 use ints::Ints;
+use numbers::{Numbers, Rows};
 use product::Scales;
 
 /// A thing for each quantised type.
@@ -68,12 +75,53 @@ pub(super) trait Format: 'static {
     /// What its blocks are as bytes.
     const BYTES: Bytes;
 
+    /// Up to how many tokens `few` takes, which needs what follows up to `numbers`; 0 where it does not take the type, which has its own `quarter` then.
+    const FEW: usize = 0;
+    /// Quarters whose elements lie in the same lines: 1, or 2 that follow each other.
+    const QUARTERS: usize = 1;
+    /// Whether the two vectors of [`Format::elements`] are the halves of the 32 elements that a line is of; else the first is of 32 elements, and the
+    /// last of the next 32.
+    const SPLIT: bool = false;
+    /// How many lines there are, 1 to 3.
+    const LINES: usize = 1;
+    /// Where the lines of 16 bytes are that hold the elements of half `h` of quarter `c` of the 256 in the blocks at 0: the first `LINES`.
+    #[inline(always)]
+    fn lines(_c: usize, _h: usize) -> [usize; 3] {
+        [0; 3]
+    }
+    /// Elements of quarter `c` from its lines, those of both halves in a vector's halves, or from a quad of each of eight rows' lines: byte by byte.
+    #[inline(always)]
+    fn elements<S: Ints>(_: S, _c: usize, [first, last, _]: [S::B; 3]) -> [S::B; 2] {
+        [first, last]
+    }
     /// Elements 64·c to 64·c + 64 of the 256 in the blocks at `p`, in the order that [`Format::read`] says. Few at once, so that no
     /// more than those in use are in registers.
     ///
     /// # Safety
     /// Blocks of 256 elements lie at `p`, and c < 4.
-    unsafe fn quarter<S: Ints>(s: S, p: *const u8, c: usize) -> [S::B; 2];
+    #[inline(always)]
+    unsafe fn quarter<S: Ints>(s: S, p: *const u8, c: usize) -> [S::B; 2] {
+        let (first, last) = (Self::lines(c, 0), Self::lines(c, 1));
+        // SAFETY: the lines are in the blocks.
+        let lines = unsafe {
+            each!(3, L => {
+                let line = if L < Self::LINES { L } else { 0 };
+                if last[line] == first[line] + 16 {
+                    s.load(p.add(first[line]))
+                } else {
+                    s.load_two(p.add(first[line]), p.add(last[line]))
+                }
+            })
+        };
+        Self::elements(s, c, lines)
+    }
+
+    /// What scales the blocks of 256 elements at `rows`.
+    ///
+    /// # Safety
+    /// They lie there.
+    #[inline(always)]
+    unsafe fn numbers<S: Ints>(_: S, _rows: Rows, _to: &mut Numbers) {}
 
     /// 256 elements of a row, to the function of `to` that is for this type.
     ///
@@ -257,8 +305,8 @@ unsafe fn plain<F: Format>(p: &Product<'_>, scratch: &mut [f32], out: &mut Colum
 pub(super) const QUANTISE: Quantise =
     |x, n_in, scaling, first, out| activations::quantise(ints::plain::Plain, x, n_in, scaling, first, out);
 
-/// Tokens that are too few to unpack weights for: see benches/LOG.md.
-const FEW: usize = 2;
+/// Tokens that are too few to unpack weights for, where `few` does not take the type: see benches/LOG.md.
+const FEW_OF_ROWS: usize = 2;
 
 /// The product for any number of tokens.
 ///
@@ -266,10 +314,17 @@ const FEW: usize = 2;
 /// `p` has passed [`Product::check`] for `F` and `out`.
 #[inline(always)]
 pub(super) unsafe fn matmul<S: Ints, F: Format>(s: S, p: &Product<'_>, scratch: &mut [f32], out: &mut ColumnsMut<'_>) {
+    let tokens = out.rows();
     // SAFETY: passed on.
     unsafe {
-        match out.rows() {
-            0..=FEW => product::matmul::<S, F>(s, p, out),
+        if const { F::FEW > 0 } {
+            // What a branch on a constant leaves out is not compiled.
+            if (2..=F::FEW).contains(&tokens) {
+                return few::matmul::<S, F>(s, p, out);
+            }
+        }
+        match tokens {
+            0..=FEW_OF_ROWS => product::matmul::<S, F>(s, p, out),
             _ => many::matmul::<S, F>(s, p, scratch, out),
         }
     }

@@ -1,6 +1,6 @@
-//! `out[t, c] = Σ_k w[c, k] · x[t, k]` for quantised `w` and the activations of one token or a few in 8 bits, by integer products.
+//! `out[t, c] = Σ_k w[c, k] · x[t, k]` for quantised `w` and the activations of one token in 8 bits, or of two, by integer products.
 //!
-//! **Order of summation**, for every output, on every instruction set and for any number of tokens (`many` has the same): one f32 sum,
+//! **Order of summation**, for every output, on every instruction set and for any number of tokens (`few` and `many` have the same): one f32 sum,
 //! to which a row adds what each 256 elements give, in order.
 //!
 //! - Of types with integers to scale parts (`Sink::by_256`): the sum of all products q·w·(scale·f), exact as an integer, as f32 times
@@ -12,8 +12,8 @@
 //! No operation is fused.
 //!
 //! **Blocking.** The limit is memory: [`ROWS`] rows at once, which are streams read from as many parts of the call's range, each with a
-//! prefetch ahead. What a row gives is summed over lanes with that of the others, so that a lane is a row from there on. Further tokens
-//! meet the same rows while these are in the nearest cache.
+//! prefetch ahead. What a row gives is summed over lanes with that of the others, so that a lane is a row from there on. A second
+//! token meets the same rows while these are in the nearest cache.
 
 // Loops by number: what iterators are made of is functions of their own, which a compiler may leave without the CPU's features.
 #![allow(clippy::needless_range_loop)]

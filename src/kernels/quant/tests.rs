@@ -1,5 +1,5 @@
 use super::activations::split;
-use super::{BLOCK, FEW, f16_at};
+use super::{BLOCK, f16_at};
 use crate::format::{DType, Quant};
 use crate::kernels::testing::*;
 use crate::kernels::{Activations, Isa, Kernels, Layout, Matrix, Scaling, table};
@@ -106,8 +106,10 @@ fn offset(quant: Quant, block: &[u8]) -> f64 {
     }
 }
 
-/// More tokens than the few-token product is for.
-const MANY: usize = FEW + 2;
+/// More tokens than the product of a few is for.
+const MANY: usize = 10;
+/// Tokens for each of the three products.
+const TOKENS: [usize; 3] = [1, 3, MANY];
 
 struct Case {
     quant: Quant,
@@ -204,8 +206,9 @@ fn products_of_every_length() {
     for (name, kernels) in tables() {
         for quant in Quant::ALL {
             for &n_in in lengths(quant) {
-                Case::new(quant, 9, n_in, MANY).check(name, kernels);
-                Case::new(quant, 9, n_in, 1).check(name, kernels);
+                for m in TOKENS {
+                    Case::new(quant, 9, n_in, m).check(name, kernels);
+                }
             }
         }
     }
@@ -220,6 +223,12 @@ fn the_same_bits_on_every_instruction_set_and_for_any_number_of_tokens() {
             (7, 3, 2),
             (8, 3, 3),
             (17, 3, 4),
+            (72, 3, 2),
+            (131, 1, 4),
+            (26, 3, 5),
+            (33, 2, 6),
+            (64, 3, 7),
+            (40, 3, 8),
             (9, 3, 15),
             (4, 3, 16),
             (5, 3, 17),
@@ -245,7 +254,7 @@ fn the_same_bits_on_every_instruction_set_and_for_any_number_of_tokens() {
 #[test]
 fn any_part_of_the_outputs() {
     for (name, kernels) in tables() {
-        for (quant, m) in Quant::ALL.into_iter().flat_map(|quant| [(quant, 1), (quant, MANY)]) {
+        for (quant, m) in Quant::ALL.into_iter().flat_map(|quant| TOKENS.map(|m| (quant, m))) {
             let case = Case::new(quant, 37, 256, m);
             let whole = case.run(kernels);
             for (first, n) in [(0, 1), (5, 9), (36, 1), (1, 36), (20, 0)] {
@@ -260,14 +269,14 @@ fn any_part_of_the_outputs() {
     }
 }
 
-/// Sums at the edge of what integers hold, by all tables, for one token and for many: of weights and activations that are as large as they
+/// Sums at the edge of what integers hold, by all tables and all products: of weights and activations that are as large as they
 /// can be.
 #[test]
 fn nothing_overflows() {
     for quant in Quant::ALL {
         for block in largest_blocks(quant) {
             let blocks = block.repeat(2 * 512 / DType::Quant(quant).block_elements());
-            for (sign, m) in [(1.0, 1), (-1.0, 1), (1.0, MANY), (-1.0, MANY)] {
+            for (sign, m) in TOKENS.into_iter().flat_map(|m| [(1.0, m), (-1.0, m)]) {
                 let case = Case::of(quant, 2, 512, m, &blocks, vec![sign * 3.0; m * 512]);
                 for (name, kernels) in tables() {
                     case.check(name, kernels);
@@ -319,8 +328,14 @@ fn scales_and_activations_that_are_no_numbers() {
             for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
                 let mut case = Case::new(quant, 3, 512, MANY);
                 case.x[512 + 300] = bad;
-                for (t, y) in case.run(kernels).chunks_exact(3).enumerate() {
-                    assert!(y.iter().all(|y| if t == 1 { y.is_nan() } else { y.is_finite() }), "{name}, {quant:?}, {t}: {y:?}");
+                for m in [3, MANY] {
+                    let case = Case::of(quant, 3, 512, m, case.blocks.data(), case.x[..512 * m].to_vec());
+                    for (t, y) in case.run(kernels).chunks_exact(3).enumerate() {
+                        assert!(
+                            y.iter().all(|y| if t == 1 { y.is_nan() } else { y.is_finite() }),
+                            "{name}, {quant:?}, {t}: {y:?}"
+                        );
+                    }
                 }
                 case = Case::of(quant, 3, 512, 1, case.blocks.data(), case.x[512..1024].to_vec());
                 assert!(case.run(kernels).iter().all(|y| y.is_nan()), "{name}, {quant:?}");

@@ -104,13 +104,14 @@ macro_rules! on_registers {
 
 /// `Ints` for `$type`, which has AVX2; `$own` are the functions that differ.
 macro_rules! ints {
-    ($type:ty, $lanes:ty, $made:expr, { $($own:tt)* }) => {
+    ($type:ty, $lanes:ty, $made:expr, $dots:literal, { $($own:tt)* }) => {
         impl Ints for $type {
             type B = __m256i;
             type W = __m256i;
             type I = __m256i;
             type F = __m256;
             type Lanes = $lanes;
+            const DOTS: bool = $dots;
             #[inline(always)]
             fn lanes(self) -> $lanes {
                 $made(self)
@@ -150,6 +151,19 @@ macro_rules! ints {
                 fn spread<const J: usize>(a: __m256i) -> __m256i { spread::<J>(a) }
                 fn here(a: __m256i) -> __m256i { here(a) }
                 fn zero() -> __m256i { _mm256_setzero_si256() }
+                fn add_i(a: __m256i, b: __m256i) -> __m256i { _mm256_add_epi32(a, b) }
+                fn mul_lanes(a: __m256i, b: __m256i) -> __m256i { _mm256_mullo_epi32(a, b) }
+                fn pick(a: __m256i, indices: &[u8; 16]) -> __m256i {
+                    _mm256_shuffle_epi8(a, _mm256_broadcastsi128_si256(_mm_loadu_si128(indices.as_ptr().cast())))
+                }
+                fn down(a: __m256i, n: usize) -> __m256i { _mm256_srl_epi16(a, _mm_cvtsi32_si128(n as i32)) }
+                fn upper(a: __m256i) -> __m256i { _mm256_srai_epi16::<8>(a) }
+                fn first_of_two(a: __m256i) -> __m256i { _mm256_srai_epi32::<16>(_mm256_slli_epi32::<16>(a)) }
+                fn both_halves(a: __m256i) -> [__m256; 2] {
+                    let (first, last) = (_mm256_and_si256(a, _mm256_set1_epi32(0xffff)), _mm256_srli_epi32::<16>(a));
+                    let both = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi32(first, last));
+                    [_mm256_cvtph_ps(_mm256_castsi256_si128(both)), _mm256_cvtph_ps(_mm256_extracti128_si256::<1>(both))]
+                }
                 fn sub_i(a: __m256i, b: __m256i) -> __m256i { _mm256_sub_epi32(a, b) }
                 fn mul_i(a: __m256i, by: i32) -> __m256i { _mm256_mullo_epi32(a, _mm256_set1_epi32(by)) }
                 fn halves_of_256(a: __m256i) -> [__m256i; 2] {
@@ -193,6 +207,10 @@ macro_rules! ints {
                 }
             }
 
+            #[inline(always)]
+            fn words(self, a: __m256i) -> __m256i {
+                a
+            }
             #[inline(always)]
             unsafe fn load(self, p: *const u8) -> __m256i {
                 // SAFETY: features by `self`, memory by the caller.
@@ -374,7 +392,10 @@ macro_rules! ints {
     };
 }
 
-ints!(Avx2, Two<Self>, Two, {
+ints!(Avx2, Two<Self>, Two, false, {
+    fn add_quads(sum: __m256i, w: __m256i, x: __m256i) -> __m256i {
+        _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), _mm256_set1_epi16(1)))
+    }
     fn quads(w: [__m256i; 2], x: [__m256i; 2]) -> __m256i {
         let pairs = _mm256_add_epi16(_mm256_maddubs_epi16(w[0], x[0]), _mm256_maddubs_epi16(w[1], x[1]));
         _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))
@@ -391,7 +412,10 @@ ints!(Avx2, Two<Self>, Two, {
     }
 });
 
-ints!(Vnni, Dots, Vnni::dots, {
+ints!(Vnni, Dots, Vnni::dots, true, {
+    fn add_quads(sum: __m256i, w: __m256i, x: __m256i) -> __m256i {
+        _mm256_dpbusd_epi32(sum, w, x)
+    }
     fn quads(w: [__m256i; 2], x: [__m256i; 2]) -> __m256i {
         _mm256_dpbusd_epi32(_mm256_dpbusd_epi32(_mm256_setzero_si256(), w[0], x[0]), w[1], x[1])
     }

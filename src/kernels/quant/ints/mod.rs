@@ -54,6 +54,10 @@ pub(in crate::kernels) trait Ints: Copy {
     /// # Safety
     /// 4 bytes lie at `p` and at `q`.
     unsafe fn load_bits(self, p: *const u8, q: *const u8) -> [Self::B; 2];
+    /// Bytes `indices` of each half, 0 where one is not below 16.
+    fn pick(self, a: Self::B, indices: &[u8; 16]) -> Self::B;
+    /// Each byte `n` bits further down; nothing in particular above.
+    fn down(self, a: Self::B, n: usize) -> Self::B;
     fn or(self, a: Self::B, b: Self::B) -> Self::B;
     /// `(a >> N) & mask` in each byte, for masks without the upper N bits.
     fn right<const N: i32>(self, a: Self::B, mask: u8) -> Self::B;
@@ -66,8 +70,12 @@ pub(in crate::kernels) trait Ints: Copy {
 
     /// `w[2i]·x[2i] + w[2i+1]·x[2i+1]` for unsigned w up to 127 and signed x: at most 2·127·127, which is in range.
     fn pairs(self, w: Self::B, x: Self::B) -> Self::W;
+    /// Whether sums of four products are as quick as those of two.
+    const DOTS: bool;
     /// The same for signed w and x from −127 on; `magnitude` is that of w. At most 2·128·127 = 32512, which is in range.
     fn signed_pairs(self, w: Self::B, magnitude: Self::B, x: Self::B) -> Self::W;
+    /// The [`Ints::pairs`], two and two added, and `sum`.
+    fn add_quads(self, sum: Self::I, w: Self::B, x: Self::B) -> Self::I;
     /// The [`Ints::pairs`] of both w with their x, for w up to 63: all of four elements added.
     fn quads(self, w: [Self::B; 2], x: [Self::B; 2]) -> Self::I;
     /// The [`Ints::signed_pairs`], two and two added.
@@ -114,10 +122,18 @@ pub(in crate::kernels) trait Ints: Copy {
     fn mul_w(self, a: Self::W, b: Self::W) -> Self::W;
     /// Lane J of each half, in all lanes of that half.
     fn spread<const J: usize>(self, a: Self::W) -> Self::W;
+    /// The bytes as lanes: the same bits.
+    fn words(self, a: Self::B) -> Self::W;
+    /// The upper byte of each lane, which is signed.
+    fn upper(self, a: Self::W) -> Self::W;
+    /// The first of the two lanes that are 32 bits.
+    fn first_of_two(self, a: Self::W) -> Self::I;
     /// `sum[i] + a[2i]·b[2i] + a[2i+1]·b[2i+1]`, modulo 2^32.
     fn add_products(self, sum: Self::I, a: Self::W, b: Self::W) -> Self::I;
     fn zero(self) -> Self::I;
     /// Modulo 2^32, as all sums of lanes.
+    fn add_i(self, a: Self::I, b: Self::I) -> Self::I;
+    fn mul_lanes(self, a: Self::I, b: Self::I) -> Self::I;
     fn sub_i(self, a: Self::I, b: Self::I) -> Self::I;
     fn mul_i(self, a: Self::I, by: i32) -> Self::I;
     /// Lanes 0, 1, 4, 5 of `a`, and lanes 2, 3, 6, 7, zeros in the place of the others: those of [`Ints::add_products`] with what belongs to 16
@@ -152,6 +168,8 @@ pub(in crate::kernels) trait Ints: Copy {
     /// # Safety
     /// They lie there.
     unsafe fn load_halves(self, p: *const u8, stride: usize) -> Self::F;
+    /// The binary16 numbers in the first two bytes of every four, and in the last two.
+    fn both_halves(self, a: Self::B) -> [Self::F; 2];
     fn add(self, a: Self::F, b: Self::F) -> Self::F;
     fn sub(self, a: Self::F, b: Self::F) -> Self::F;
     fn mul(self, a: Self::F, b: Self::F) -> Self::F;

@@ -105,12 +105,18 @@ impl Ints for Neon {
     type I = I;
     type F = F;
     type Lanes = Two<Self>;
+    const DOTS: bool = false;
     #[inline(always)]
     fn lanes(self) -> Two<Self> {
         Two(self)
     }
 
     on_registers! {
+        fn pick(a: B, indices: &[u8; 16]) -> B {
+            let indices = vld1q_u8(indices.as_ptr());
+            halves!(uint8x16x2_t, a => vqtbl1q_u8(a, indices))
+        }
+        fn down(a: B, n: usize) -> B { halves!(uint8x16x2_t, a => vshlq_u8(a, vdupq_n_s8(-(n as i8)))) }
         fn or(a: B, b: B) -> B { halves!(uint8x16x2_t, a, b => vorrq_u8(a, b)) }
         fn right<const N: i32>(a: B, mask: u8) -> B {
             halves!(uint8x16x2_t, a => vandq_u8(vshlq_u8(a, vdupq_n_s8(-N as i8)), vdupq_n_u8(mask)))
@@ -126,6 +132,9 @@ impl Ints for Neon {
         // Unsigned bytes are below 128, so their signed products are the same.
         fn pairs(w: B, x: B) -> W { halves!(int16x8x2_t, w, x => pairs(w, x)) }
         fn signed_pairs(w: B, _magnitude: B, x: B) -> W { halves!(int16x8x2_t, w, x => pairs(w, x)) }
+        fn add_quads(sum: I, w: B, x: B) -> I {
+            int32x4x2_t(vpadalq_s16(sum.0, pairs(w.0, x.0)), vpadalq_s16(sum.1, pairs(w.1, x.1)))
+        }
         fn quads(w: [B; 2], x: [B; 2]) -> I {
             let ([a, b], [x, y]) = (w, x);
             let (a, b) = (halves!(int16x8x2_t, a, x => pairs(a, x)), halves!(int16x8x2_t, b, y => pairs(b, y)));
@@ -159,6 +168,13 @@ impl Ints for Neon {
             halves!(int32x4x2_t, sum, products => vaddq_s32(sum, products))
         }
         fn zero() -> I { int32x4x2_t(vdupq_n_s32(0), vdupq_n_s32(0)) }
+        fn words(a: B) -> W { halves!(int16x8x2_t, a => vreinterpretq_s16_u8(a)) }
+        fn upper(a: W) -> W { halves!(int16x8x2_t, a => vshrq_n_s16::<8>(a)) }
+        fn first_of_two(a: W) -> I {
+            halves!(int32x4x2_t, a => vshrq_n_s32::<16>(vshlq_n_s32::<16>(vreinterpretq_s32_s16(a))))
+        }
+        fn add_i(a: I, b: I) -> I { halves!(int32x4x2_t, a, b => vaddq_s32(a, b)) }
+        fn mul_lanes(a: I, b: I) -> I { halves!(int32x4x2_t, a, b => vmulq_s32(a, b)) }
         fn sub_i(a: I, b: I) -> I { halves!(int32x4x2_t, a, b => vsubq_s32(a, b)) }
         fn mul_i(a: I, by: i32) -> I { halves!(int32x4x2_t, a => vmulq_n_s32(a, by)) }
         fn halves_of_256(a: I) -> [I; 2] {
@@ -193,6 +209,20 @@ impl Ints for Neon {
         }
     }
 
+    #[inline(always)]
+    fn both_halves(self, a: B) -> [F; 2] {
+        // SAFETY: features by `self`; the conversion is part of the base instruction set.
+        unsafe {
+            let (a, b) = (vreinterpretq_u16_u8(a.0), vreinterpretq_u16_u8(a.1));
+            let wide = |halves: uint16x8_t| {
+                let (first, last): (float32x4_t, float32x4_t);
+                std::arch::asm!("fcvtl {a:v}.4s, {h:v}.4h", "fcvtl2 {b:v}.4s, {h:v}.8h", h = in(vreg) halves, a = out(vreg) first, b = lateout(vreg) last,
+                    options(pure, nomem, nostack, preserves_flags));
+                float32x4x2_t(first, last)
+            };
+            [wide(vuzp1q_u16(a, b)), wide(vuzp2q_u16(a, b))]
+        }
+    }
     #[inline(always)]
     unsafe fn load(self, p: *const u8) -> B {
         // SAFETY: features by `self`, memory by the caller.

@@ -53,13 +53,13 @@ impl Ints for Plain {
         // SAFETY: the caller's word.
         unsafe { p.cast::<B>().write_unaligned(a) }
     }
-    #[inline(always)]
+    #[inline]
     unsafe fn load_rows(self, rows: [*const u8; 8]) -> [B; 4] {
         // SAFETY: the caller's word.
         let rows = rows.map(|row| unsafe { row.cast::<[u8; 16]>().read_unaligned() });
         std::array::from_fn(|i| std::array::from_fn(|at| rows[at / 4][4 * i + at % 4]))
     }
-    #[inline(always)]
+    #[inline]
     unsafe fn splat_quad(self, p: *const u8) -> B {
         // SAFETY: the caller's word.
         let quad = unsafe { p.cast::<[u8; 4]>().read_unaligned() };
@@ -85,33 +85,46 @@ impl Ints for Plain {
         let bit = |from: usize, i: usize| ((bits[i / 16] >> (from + i % 16) & 1) as u8) << 4;
         [std::array::from_fn(|i| bit(0, i)), std::array::from_fn(|i| bit(16, i))]
     }
-    #[inline(always)]
+    #[inline]
+    fn pick(self, a: B, indices: &[u8; 16]) -> B {
+        std::array::from_fn(|i| if indices[i % 16] < 16 { a[i / 16 * 16 + usize::from(indices[i % 16])] } else { 0 })
+    }
+    #[inline]
+    fn down(self, a: B, n: usize) -> B {
+        a.map(|a| a >> n)
+    }
+    #[inline]
     fn or(self, a: B, b: B) -> B {
         zip(a, b, |a, b| a | b)
     }
-    #[inline(always)]
+    #[inline]
     fn right<const N: i32>(self, a: B, mask: u8) -> B {
         a.map(|a| (a >> N) & mask)
     }
-    #[inline(always)]
+    #[inline]
     fn left<const N: i32>(self, a: B, mask: u8) -> B {
         a.map(|a| (a << N) & mask)
     }
-    #[inline(always)]
+    #[inline]
     fn lookup(self, table: &[i8; 16], indices: B) -> B {
         indices.map(|i| table[usize::from(i & 15)] as u8)
     }
-    #[inline(always)]
+    #[inline]
     fn magnitude(self, a: B) -> B {
         a.map(|a| (a as i8).unsigned_abs())
     }
-    #[inline(always)]
+    #[inline]
     fn pairs(self, w: B, x: B) -> W {
         pairs(w.map(i16::from), x)
     }
-    #[inline(always)]
+    #[inline]
     fn signed_pairs(self, w: B, _: B, x: B) -> W {
         pairs(w.map(|w| i16::from(w as i8)), x)
+    }
+    const DOTS: bool = false;
+    #[inline]
+    fn add_quads(self, sum: I, w: B, x: B) -> I {
+        zip(sum, two_and_two(self.pairs(w, x)), |a, b| a + b)
     }
     #[inline(always)]
     fn quads(self, w: [B; 2], x: [B; 2]) -> I {
@@ -121,7 +134,7 @@ impl Ints for Plain {
     fn signed_quads(self, w: B, magnitude: B, x: B) -> I {
         two_and_two(self.signed_pairs(w, magnitude, x))
     }
-    #[inline(always)]
+    #[inline]
     fn add_signed_quads(self, sum: I, w: B, magnitude: B, x: B) -> I {
         zip(sum, self.signed_quads(w, magnitude, x), |a, b| a + b)
     }
@@ -177,7 +190,7 @@ impl Ints for Plain {
     fn sub_w(self, a: W, b: W) -> W {
         zip(a, b, |a, b| a - b)
     }
-    #[inline(always)]
+    #[inline]
     fn mul_w(self, a: W, b: W) -> W {
         zip(a, b, |a, b| a * b)
     }
@@ -185,7 +198,31 @@ impl Ints for Plain {
     fn spread<const J: usize>(self, a: W) -> W {
         std::array::from_fn(|i| a[i / 8 * 8 + J])
     }
+    #[inline]
+    fn words(self, a: B) -> W {
+        std::array::from_fn(|i| i16::from_le_bytes([a[2 * i], a[2 * i + 1]]))
+    }
     #[inline(always)]
+    fn upper(self, a: W) -> W {
+        a.map(|a| a >> 8)
+    }
+    #[inline(always)]
+    fn first_of_two(self, a: W) -> I {
+        std::array::from_fn(|i| a[2 * i].into())
+    }
+    #[inline(always)]
+    fn add_i(self, a: I, b: I) -> I {
+        zip(a, b, i32::wrapping_add)
+    }
+    #[inline(always)]
+    fn mul_lanes(self, a: I, b: I) -> I {
+        zip(a, b, i32::wrapping_mul)
+    }
+    #[inline]
+    fn both_halves(self, a: B) -> [F; 2] {
+        [0, 2].map(|at| std::array::from_fn(|i| f16::from_le_bytes([a[4 * i + at], a[4 * i + at + 1]]).to_f32_const()))
+    }
+    #[inline]
     fn add_products(self, sum: I, a: W, b: W) -> I {
         let product = |i| i32::from(a[i]) * i32::from(b[i]);
         std::array::from_fn(|i| sum[i].wrapping_add(product(2 * i)).wrapping_add(product(2 * i + 1)))

@@ -1,0 +1,304 @@
+//! The product of a quantised matrix with the activations of a few tokens, by integer products.
+//!
+//! **Order of summation**: that of `product`, for one token. So an output has the same bits whatever else is computed beside it.
+//!
+//! **Layout.** Lanes are rows. Of eight rows 16 bytes each are transposed as they lie in the file,
+//!
+//! ```text
+//! line[j] = | row 0: 4j..4j+4 | row 1: 4j..4j+4 | … | row 7: 4j..4j+4 |       j = 0..4
+//! ```
+//!
+//! and become elements there, which meet the same four activations of a token in all lanes. So nothing is stored in between, and no lanes have to be
+//! summed; but for one token, which waits for memory, `product` reads more of each row at once.
+//!
+//! **Blocking.** The limit is memory: the eight rows are streams read from as many parts of the call's range, each asked for ahead of its
+//! use, a row at a time.
+
+// Loops by number: what iterators are made of is functions of their own, which a compiler may leave without the CPU's features.
+#![allow(clippy::needless_range_loop)]
+
+use super::activations::{Activations, BLOCK, split};
+use super::ints::Ints;
+use super::many::{OFFSET, QUAD, by_256, place_of};
+use super::numbers::{EIGHT, Numbers, Rows};
+use super::product::MAX_BYTES;
+use super::{Format, Product, group_bytes};
+use crate::threads::ColumnsMut;
+
+/// How far ahead of its use a row is asked for, in bytes. The stream goes on in the next row of its part.
+const AHEAD: usize = 384;
+/// The largest [`Format::FEW`].
+const MOST: usize = 8;
+
+/// # Safety
+/// `p` has passed `Product::check` for `F` and `out`.
+#[inline(always)]
+pub(super) unsafe fn matmul<S: Ints, F: Format>(s: S, p: &Product<'_>, out: &mut ColumnsMut<'_>) {
+    let (cols, tokens) = (out.cols().len(), out.rows());
+    assert!(tokens <= MOST);
+    let (group_bytes, row_bytes) = (group_bytes::<F>(), p.row_bytes::<F>());
+    let (blocks, rest) = (p.n_in.div_ceil(BLOCK), row_bytes % group_bytes);
+    let (mut numbers, mut copied) = (Numbers::ZERO, [[0; MAX_BYTES]; EIGHT]);
+    let (mut at, mut streams, mut i) = (0, 0, 0);
+    while at < cols {
+        if i == 0 {
+            streams = part((cols - at) / EIGHT, row_bytes);
+        }
+        // Row i of each of eight parts, which begin at `at`; where less than eight rows are left these, the last one in the place of those that are
+        // not there.
+        let cols: [usize; EIGHT] = each!(8, R => if streams > 0 { at + R * streams + i } else { (at + R).min(cols - 1) });
+        let mut sums = [[0.0; EIGHT]; MOST];
+        for b in 0..blocks {
+            // SAFETY: `check` saw that w has n_out rows of n_in elements, in whole blocks, and that first + cols are below n_out; that x
+            // has a block of each token for each 256 elements of a row, the last of which may be a part: the rest is filled up with
+            // zeros, blocks of scale 0 which meet activations of 0.
+            unsafe {
+                let row = |r: usize| p.w.as_ptr().add((p.first + cols[r]) * row_bytes + b * group_bytes);
+                let mut rows = Rows { first: row(0), stride: streams * row_bytes };
+                if streams == 0 || b == blocks - 1 && rest > 0 {
+                    let bytes = if b == blocks - 1 && rest > 0 { rest } else { group_bytes };
+                    for r in 0..EIGHT {
+                        copied[r] = [0; MAX_BYTES];
+                        std::ptr::copy_nonoverlapping(row(r), copied[r].as_mut_ptr(), bytes);
+                    }
+                    rows = Rows { first: copied.as_ptr().cast(), stride: MAX_BYTES };
+                }
+                F::numbers(s, rows, &mut numbers);
+                let x = &p.x[b * tokens..][..tokens];
+                let mut t = 0;
+                while t < tokens {
+                    let (x, sums) = (x.as_ptr().add(t), sums.as_mut_ptr().add(t));
+                    let ahead = if t == 0 { AHEAD } else { 0 }; // asked for once
+                    t += match tokens - t {
+                        2 => add::<S, F, 2>(s, rows, &numbers, x, sums, ahead),
+                        3 | 5 | 6 => add::<S, F, 3>(s, rows, &numbers, x, sums, ahead),
+                        _ => add::<S, F, 4>(s, rows, &numbers, x, sums, ahead),
+                    };
+                }
+            }
+        }
+        for t in 0..tokens {
+            let y = out.row_mut(t);
+            for r in 0..EIGHT {
+                y[cols[r]] = sums[t][r];
+            }
+        }
+        i += 1;
+        if i >= streams {
+            (at, i) = (at + EIGHT * i, 0);
+        }
+    }
+}
+
+/// Rows of each of eight parts, `most` or a few less: so that the same row of all does not lie at the same place of a page, where the eight would be
+/// in each other's way in the nearest cache.
+fn part(most: usize, row_bytes: usize) -> usize {
+    const PAGE: usize = 4096;
+    const APART: usize = 192;
+    let apart = |rows: usize| {
+        let mut places = (1..EIGHT).map(|r| r * rows * row_bytes % PAGE);
+        places.all(|place| place.min(PAGE - place) >= APART)
+    };
+    (most.saturating_sub(7).max(1)..=most).rev().find(|rows| apart(*rows)).unwrap_or(most)
+}
+
+/// Where the first quad of a quarter's elements is that the line of half `h` has; `o` is the vector of [`Format::elements`] that has it.
+const fn element<F: Format>(c: usize, h: usize, o: usize) -> usize {
+    64 * c + if F::SPLIT { 32 * h + 16 * o } else { 32 * o + 16 * h }
+}
+
+/// How products are summed over a part.
+struct Way<S, F>(S, F);
+
+impl<S: Ints, F: Format> Way<S, F> {
+    /// In 32 bits, by what the CPU has for it or because sums of 16 bits would be too many; else in 16.
+    const WIDE: bool = S::DOTS || F::BYTES.fits() < 4;
+    /// Whether a sum goes on from one half of a quarter to the other.
+    const LONG: bool = F::BYTES.part == 32 && F::QUARTERS == 1 && !F::SPLIT && (Self::WIDE || F::BYTES.fits() >= 8);
+}
+
+/// What the products of a part's elements are summed in: one of the two, see [`Way`].
+#[derive(Clone, Copy)]
+struct Sum<S: Ints> {
+    narrow: S::W,
+    wide: S::I,
+}
+
+impl<S: Ints> Sum<S> {
+    #[inline(always)]
+    fn zero(s: S) -> Self {
+        Self { narrow: s.splat_w(0), wide: s.zero() }
+    }
+
+    /// To which the four quads from element `at` of `x` on will be added, or eight; less the type's offset in all of them.
+    ///
+    /// # Safety
+    /// There is a token at `x`.
+    #[inline(always)]
+    unsafe fn new<F: Format>(s: S, x: *const Activations, at: usize) -> Self {
+        let mut sum = Self::zero(s);
+        if F::BYTES.offset > 0 {
+            debug_assert!(F::BYTES.part == 16 && F::BYTES.offset == OFFSET as u8);
+            // SAFETY: the caller's word.
+            let offsets = unsafe { s.splat_pair((&raw const (*x).offsets[at / 16]).cast()) };
+            if Way::<S, F>::WIDE {
+                sum.wide = s.add_products(sum.wide, offsets, s.splat_w(1));
+            } else {
+                sum.narrow = offsets;
+            }
+        }
+        sum
+    }
+
+    #[inline(always)]
+    fn add<F: Format>(&mut self, s: S, w: S::B, magnitude: S::B, q: S::B) {
+        if !Way::<S, F>::WIDE {
+            let pairs = if F::BYTES.signed { s.signed_pairs(w, magnitude, q) } else { s.pairs(w, q) };
+            self.narrow = s.add_w(self.narrow, pairs);
+        } else if F::BYTES.signed {
+            self.wide = s.add_signed_quads(self.wide, w, magnitude, q);
+        } else {
+            self.wide = s.add_quads(self.wide, w, q);
+        }
+    }
+
+    /// `total`, and the sum times `by`, which has the same number twice in each lane.
+    #[inline(always)]
+    fn scaled<F: Format>(self, s: S, total: S::I, by: S::W) -> S::I {
+        if Way::<S, F>::WIDE {
+            s.add_i(total, s.mul_lanes(self.wide, s.first_of_two(by)))
+        } else {
+            s.add_products(total, self.narrow, by)
+        }
+    }
+
+    /// `total`, and the sum.
+    #[inline(always)]
+    fn plain<F: Format>(self, s: S, total: S::I) -> S::I {
+        if Way::<S, F>::WIDE { s.add_i(total, self.wide) } else { s.add_products(total, self.narrow, s.splat_w(1)) }
+    }
+}
+
+/// Adds the products of the 256 elements of each row with those of T tokens at `x` to their `sums`, and asks for what is `ahead` in the rows;
+/// returns T.
+///
+/// # Safety
+/// All of it is there.
+#[inline(always)]
+unsafe fn add<S: Ints, F: Format, const T: usize>(
+    s: S,
+    rows: Rows,
+    numbers: &Numbers,
+    x: *const Activations,
+    sums: *mut [f32; EIGHT],
+    ahead: usize,
+) -> usize {
+    // SAFETY: the caller's word.
+    unsafe {
+        let mut of = [[Sum::zero(s); 2]; T];
+        // Of types with integer scales.
+        let mut total = [s.zero(); T];
+        // Of the others, for parts at even places and at odd ones.
+        let mut parts = [[s.splat_f(0.0); 2]; T];
+        // A loop, as the code would else be too long, for a compiler too.
+        for i in 0..8 / F::QUARTERS {
+            let (c, h) = (i / 2 * F::QUARTERS, i % 2);
+            for r in 0..F::QUARTERS {
+                let row = rows.first.wrapping_add((i * F::QUARTERS + r) * rows.stride + ahead);
+                for line in (0..group_bytes::<F>()).step_by(64) {
+                    s.prefetch(row.wrapping_add(line));
+                }
+            }
+            let at = F::lines(c, h);
+            let lines = each!(3, L => s.load_rows(rows.at(at[if L < F::LINES { L } else { 0 }])));
+            each!(2, K => if K < F::QUARTERS {
+                let c = c + K;
+                if h == 0 || !Way::<S, F>::LONG {
+                    for t in 0..T {
+                        of[t] = each!(2, O => Sum::new::<F>(s, x.add(t), element::<F>(c, h, O)));
+                    }
+                }
+                each!(4, J => {
+                    let w = F::elements(s, c, each!(3, L => lines[L][J]));
+                    each!(2, O => {
+                        let magnitude = if F::BYTES.signed { s.magnitude(w[O]) } else { w[O] };
+                        for t in 0..T {
+                            let q = (&raw const (*x.add(t)).q).cast::<u8>().add(element::<F>(c, h, O) + QUAD * J);
+                            of[t][O].add::<F>(s, w[O], magnitude, s.splat_quad(q));
+                        }
+                    });
+                });
+                if h == 0 && Way::<S, F>::LONG {
+                    continue;
+                }
+                if by_256::<F>() {
+                    each!(2, O => {
+                        let at = element::<F>(c, h, O);
+                        let scales = s.load_w(numbers.scales[place_of::<F>(at / F::BYTES.part)].as_ptr().cast());
+                        for t in 0..T {
+                            let by = s.mul_w(scales, s.splat_w((*x.add(t)).factors[at / 32]));
+                            total[t] = of[t][O].scaled::<F>(s, total[t], by);
+                        }
+                    });
+                } else if F::SPLIT {
+                    for t in 0..T {
+                        let sum = of[t][1].plain::<F>(s, of[t][0].plain::<F>(s, s.zero()));
+                        // To the sum of parts at odd places, which will be the other one next time.
+                        let [other, this] = parts[t];
+                        parts[t] = [of_part::<S, F>(s, this, sum, numbers, x.add(t), i), other];
+                    }
+                } else {
+                    each!(2, O => {
+                        for t in 0..T {
+                            let sum = of[t][O].plain::<F>(s, s.zero());
+                            parts[t][O] = of_part::<S, F>(s, parts[t][O], sum, numbers, x.add(t), 2 * c + O);
+                        }
+                    });
+                }
+            });
+            if by_256::<F>() && (i + 1 == 8 / F::QUARTERS || i + 1 == 4 / F::QUARTERS && F::BYTES.sums() == 2) {
+                for t in 0..T {
+                    let by = s.mul(s.load_f(numbers.d[0].as_ptr()), s.splat_f((*x.add(t)).scale));
+                    let sum = s.add(s.load_f(sums.add(t).cast()), s.mul(s.to_f32(total[t]), by));
+                    s.store_f(sums.add(t).cast(), sum);
+                    total[t] = s.zero();
+                }
+            }
+        }
+        for t in 0..T {
+            let sum = s.load_f(sums.add(t).cast());
+            if !by_256::<F>() {
+                s.store_f(sums.add(t).cast(), s.add(sum, s.add(parts[t][0], parts[t][1])));
+            } else if F::BYTES.mins {
+                let (x, mut total) = (&*x.add(t), s.zero());
+                for pair in 0..BLOCK / F::BYTES.part / 2 {
+                    let of = if F::BYTES.part == 32 { x.sums_32.as_ptr() } else { x.sums_16.as_ptr() };
+                    let by =
+                        s.mul_w(s.load_w(numbers.mins[pair].as_ptr().cast()), s.splat_pair(x.factors[2 * pair % 8..].as_ptr()));
+                    total = s.add_products(total, by, s.splat_pair(of.add(2 * pair)));
+                }
+                let by = s.mul(s.load_f(numbers.d[1].as_ptr()), s.splat_f(x.scale));
+                s.store_f(sums.add(t).cast(), s.sub(sum, s.mul(s.to_f32(total), by)));
+            }
+        }
+    }
+    T
+}
+
+/// `to`, and what part `j` gives with the activations at `x`, the products' sum being `sum`.
+///
+/// # Safety
+/// There is a token at `x`.
+#[inline(always)]
+unsafe fn of_part<S: Ints, F: Format>(s: S, to: S::F, sum: S::I, numbers: &Numbers, x: *const Activations, j: usize) -> S::F {
+    let i = split(j);
+    // SAFETY: the caller's word; there are eight rows.
+    unsafe {
+        let x = &*x;
+        let mut p = s.mul(s.to_f32(sum), s.mul(s.load_f(numbers.d[i].as_ptr()), s.splat_f(x.scales[i])));
+        if F::BYTES.mins {
+            p = s.add(p, s.mul(s.load_f(numbers.m[i].as_ptr()), s.splat_f(x.sums[i])));
+        }
+        s.add(to, p)
+    }
+}
