@@ -302,3 +302,23 @@ unsafe fn of_part<S: Ints, F: Format>(s: S, to: S::F, sum: S::I, numbers: &Numbe
         s.add(to, p)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{EIGHT, part};
+
+    #[test]
+    fn parts_are_apart_where_they_can_be() {
+        for row_bytes in [144, 1152, 1680, 2176, 3168, 4096, 4620] {
+            for most in 1..300 {
+                let rows = part(most, row_bytes);
+                assert!(rows <= most && rows + 8 > most);
+                // Multiples of a page are so whatever their number of rows is; of few rows there is not much choice.
+                let places = (0..EIGHT).map(|r| r * rows * row_bytes % 4096);
+                let distinct = places.collect::<std::collections::HashSet<_>>().len();
+                assert!(distinct == EIGHT || row_bytes == 4096 || most < 8, "{most} rows of {row_bytes} bytes: {rows}");
+            }
+        }
+        assert_eq!(part(0, 1152), 0);
+    }
+}
