@@ -68,6 +68,7 @@ pub(in crate::kernels) fn to_blocks(x: &[f32], n_in: usize, depth: usize, first:
         }
     }
 }
+
 /// Elements of a panel, at most.
 const PANEL: usize = 6 << 10;
 /// Elements of a cache line.

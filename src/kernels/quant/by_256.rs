@@ -15,9 +15,9 @@
 //! below and the next 32 above, 32 bytes of 2-bit fields are 4 × 32 elements; each `unpack` says it in code.
 
 use super::activations::split_16;
-use super::by_32::IQ4;
+use super::by_32::{IQ4, both_nibbles};
 use super::ints::Ints;
-use super::numbers::{Numbers, Rows};
+use super::numbers::{EIGHT, Numbers, Rows};
 use super::product::Scales;
 use super::{Bytes, Format, Sink, SuperBlock, f16_at};
 use crate::format::Quant;
@@ -89,12 +89,6 @@ pub(super) unsafe fn load_u32(p: *const u8) -> u32 {
     u32::from_le(unsafe { p.cast::<u32>().read_unaligned() })
 }
 
-/// Elements of 4 bits: the lower ones of bytes, then the upper.
-#[inline(always)]
-fn nibbles<S: Ints>(s: S, bytes: S::B) -> [S::B; 2] {
-    [s.right::<0>(bytes, 15), s.right::<4>(bytes, 15)]
-}
-
 /// Elements of 2 bits: the lowest ones of bytes and the next for quarters at even places, the others for those at odd ones.
 #[inline(always)]
 fn two_bits<S: Ints>(s: S, bytes: S::B, c: usize) -> [S::B; 2] {
@@ -144,7 +138,7 @@ const fn two<const J: usize, const K: usize>() -> [u8; 16] {
 /// # Safety
 /// The first 16 bytes of eight blocks lie at `rows`.
 #[inline(always)]
-unsafe fn eight_numbers<S: Ints>(s: S, rows: Rows, to: &mut Numbers) {
+unsafe fn eight_numbers<S: Ints>(s: S, rows: Rows, to: &mut Numbers<EIGHT>) {
     // SAFETY: of the blocks the caller's word; of `to` there are eight rows.
     unsafe {
         let [halves, a, b, c] = s.load_rows(rows.at(0));
@@ -192,12 +186,12 @@ impl Format for Q2K {
         two_bits(s, lines[0], c)
     }
     #[inline(always)]
-    unsafe fn numbers<S: Ints>(s: S, rows: Rows, to: &mut Numbers) {
+    unsafe fn numbers<S: Ints>(s: S, rows: Rows, to: &mut Numbers<EIGHT>) {
         // SAFETY: of the blocks the caller's word; of `to` there are eight rows.
         unsafe {
             let bytes = s.load_rows(rows.at(0));
             each!(4, I => {
-                let [scales, mins] = nibbles(s, bytes[I]);
+                let [scales, mins] = both_nibbles(s, bytes[I]);
                 each!(4, J => {
                     let twice = s.pick(scales, &const { twice::<J>(false) });
                     s.store_w(to.scales[split_16(4 * I + J)].as_mut_ptr().cast(), s.words(twice));
@@ -301,10 +295,10 @@ impl Format for Q4K {
     }
     #[inline(always)]
     fn elements<S: Ints>(s: S, _: usize, lines: [S::B; 3]) -> [S::B; 2] {
-        nibbles(s, lines[0])
+        both_nibbles(s, lines[0])
     }
     #[inline(always)]
-    unsafe fn numbers<S: Ints>(s: S, rows: Rows, to: &mut Numbers) {
+    unsafe fn numbers<S: Ints>(s: S, rows: Rows, to: &mut Numbers<EIGHT>) {
         // SAFETY: passed on.
         unsafe { eight_numbers(s, rows, to) }
     }
@@ -345,11 +339,11 @@ impl Format for Q5K {
     }
     #[inline(always)]
     fn elements<S: Ints>(s: S, c: usize, lines: [S::B; 3]) -> [S::B; 2] {
-        let (high, low) = (s.down(lines[0], 2 * c), nibbles(s, lines[1]));
+        let (high, low) = (s.down(lines[0], 2 * c), both_nibbles(s, lines[1]));
         [s.or(low[0], s.left::<4>(high, 16)), s.or(low[1], s.left::<3>(high, 16))]
     }
     #[inline(always)]
-    unsafe fn numbers<S: Ints>(s: S, rows: Rows, to: &mut Numbers) {
+    unsafe fn numbers<S: Ints>(s: S, rows: Rows, to: &mut Numbers<EIGHT>) {
         // SAFETY: passed on.
         unsafe { eight_numbers(s, rows, to) }
     }
@@ -400,7 +394,7 @@ impl Format for Q6K {
         }
     }
     #[inline(always)]
-    unsafe fn numbers<S: Ints>(s: S, rows: Rows, to: &mut Numbers) {
+    unsafe fn numbers<S: Ints>(s: S, rows: Rows, to: &mut Numbers<EIGHT>) {
         // SAFETY: of the blocks the caller's word; of `to` there are eight rows.
         unsafe {
             let scales = s.load_rows(rows.at(192));

@@ -14,7 +14,7 @@
 
 use super::activations::split;
 use super::ints::Ints;
-use super::numbers::{Numbers, Rows};
+use super::numbers::{EIGHT, Numbers, Rows};
 use super::{Blocks, Bytes, Format, Sink, f16_at};
 use crate::format::Quant;
 
@@ -46,7 +46,7 @@ fn five_bits(bits: &[u8], qs: &[u8], out: &mut [f32], f: impl Fn(u8) -> f32) {
 
 /// The nibbles of bytes: the lower ones, then the upper.
 #[inline(always)]
-fn halves<S: Ints>(s: S, bytes: S::B) -> [S::B; 2] {
+pub(super) fn both_nibbles<S: Ints>(s: S, bytes: S::B) -> [S::B; 2] {
     [s.right::<0>(bytes, 15), s.right::<4>(bytes, 15)]
 }
 
@@ -57,7 +57,7 @@ fn halves<S: Ints>(s: S, bytes: S::B) -> [S::B; 2] {
 #[inline(always)]
 unsafe fn nibbles_of_two<S: Ints>(s: S, p: *const u8, stride: usize) -> [S::B; 2] {
     // SAFETY: the caller's word.
-    halves(s, unsafe { s.load_two(p, p.add(stride)) })
+    both_nibbles(s, unsafe { s.load_two(p, p.add(stride)) })
 }
 
 /// The same with fifth bits, those of the first block at `bits`.
@@ -86,7 +86,7 @@ enum Min {
 /// # Safety
 /// Eight blocks lie at each of `rows`, of at least 16 bytes.
 #[inline(always)]
-unsafe fn numbers<S: Ints>(s: S, rows: Rows, to: &mut Numbers, stride: usize, min: Min) {
+unsafe fn numbers<S: Ints>(s: S, rows: Rows, to: &mut Numbers<EIGHT>, stride: usize, min: Min) {
     for j in 0..8 {
         // SAFETY: of the blocks the caller's word; of `to` there are eight rows.
         unsafe {
@@ -127,10 +127,10 @@ impl Format for Q4_0 {
     }
     #[inline(always)]
     fn elements<S: Ints>(s: S, _: usize, lines: [S::B; 3]) -> [S::B; 2] {
-        halves(s, lines[0])
+        both_nibbles(s, lines[0])
     }
     #[inline(always)]
-    unsafe fn numbers<S: Ints>(s: S, rows: Rows, to: &mut Numbers) {
+    unsafe fn numbers<S: Ints>(s: S, rows: Rows, to: &mut Numbers<EIGHT>) {
         // SAFETY: passed on.
         unsafe { numbers(s, rows, to, 18, Min::Times(-8.0)) }
     }
@@ -168,10 +168,10 @@ impl Format for Q4_1 {
     }
     #[inline(always)]
     fn elements<S: Ints>(s: S, _: usize, lines: [S::B; 3]) -> [S::B; 2] {
-        halves(s, lines[0])
+        both_nibbles(s, lines[0])
     }
     #[inline(always)]
-    unsafe fn numbers<S: Ints>(s: S, rows: Rows, to: &mut Numbers) {
+    unsafe fn numbers<S: Ints>(s: S, rows: Rows, to: &mut Numbers<EIGHT>) {
         // SAFETY: passed on.
         unsafe { numbers(s, rows, to, 20, Min::Own) }
     }
@@ -276,7 +276,7 @@ impl Format for Q8_0 {
         [lines[0], lines[1]]
     }
     #[inline(always)]
-    unsafe fn numbers<S: Ints>(s: S, rows: Rows, to: &mut Numbers) {
+    unsafe fn numbers<S: Ints>(s: S, rows: Rows, to: &mut Numbers<EIGHT>) {
         // SAFETY: passed on.
         unsafe { numbers(s, rows, to, 34, Min::None) }
     }
@@ -311,11 +311,11 @@ impl Format for Iq4Nl {
     }
     #[inline(always)]
     fn elements<S: Ints>(s: S, _: usize, lines: [S::B; 3]) -> [S::B; 2] {
-        let [first, last] = halves(s, lines[0]);
+        let [first, last] = both_nibbles(s, lines[0]);
         [s.lookup(&IQ4, first), s.lookup(&IQ4, last)]
     }
     #[inline(always)]
-    unsafe fn numbers<S: Ints>(s: S, rows: Rows, to: &mut Numbers) {
+    unsafe fn numbers<S: Ints>(s: S, rows: Rows, to: &mut Numbers<EIGHT>) {
         // SAFETY: passed on.
         unsafe { numbers(s, rows, to, 18, Min::None) }
     }

@@ -34,58 +34,80 @@ const MOST: usize = 8;
 /// `p` has passed `Product::check` for `F` and `out`.
 #[inline(always)]
 pub(super) unsafe fn matmul<S: Ints, F: Format>(s: S, p: &Product<'_>, out: &mut ColumnsMut<'_>) {
-    let (cols, tokens) = (out.cols().len(), out.rows());
-    assert!(tokens <= MOST);
-    let (group_bytes, row_bytes) = (group_bytes::<F>(), p.row_bytes::<F>());
+    let cols = out.cols().len();
+    assert!((2..=MOST).contains(&out.rows()));
+    let mut numbers = Numbers::ZERO;
+    let mut at = 0;
+    // SAFETY: passed on; the rows are below cols.
+    unsafe {
+        while cols - at >= EIGHT {
+            let part = part((cols - at) / EIGHT, p.row_bytes::<F>());
+            for i in at..at + part {
+                eight::<S, F>(s, p, each!(8, R => i + R * part), Some(part), &mut numbers, out);
+            }
+            at += EIGHT * part;
+        }
+        if at < cols {
+            // The last one in the place of those that are not there.
+            eight::<S, F>(s, p, each!(8, R => (at + R).min(cols - 1)), None, &mut numbers, out);
+        }
+    }
+}
+
+/// The outputs `cols`, which are `apart` from each other if that is the same for all.
+///
+/// # Safety
+/// As for [`matmul`], of at least 2 and at most [`MOST`] tokens; `cols` are columns of `out`.
+#[inline(always)]
+unsafe fn eight<S: Ints, F: Format>(
+    s: S,
+    p: &Product<'_>,
+    cols: [usize; EIGHT],
+    apart: Option<usize>,
+    numbers: &mut Numbers<EIGHT>,
+    out: &mut ColumnsMut<'_>,
+) {
+    let (group_bytes, row_bytes, tokens) = (group_bytes::<F>(), p.row_bytes::<F>(), out.rows());
     let (blocks, rest) = (p.n_in.div_ceil(BLOCK), row_bytes % group_bytes);
-    let (mut numbers, mut copied) = (Numbers::ZERO, [[0; MAX_BYTES]; EIGHT]);
-    let (mut at, mut streams, mut i) = (0, 0, 0);
-    while at < cols {
-        if i == 0 {
-            streams = part((cols - at) / EIGHT, row_bytes);
-        }
-        // Row i of each of eight parts, which begin at `at`; where less than eight rows are left these, the last one in the place of those that are
-        // not there.
-        let cols: [usize; EIGHT] = each!(8, R => if streams > 0 { at + R * streams + i } else { (at + R).min(cols - 1) });
-        let mut sums = [[0.0; EIGHT]; MOST];
-        for b in 0..blocks {
-            // SAFETY: `check` saw that w has n_out rows of n_in elements, in whole blocks, and that first + cols are below n_out; that x
-            // has a block of each token for each 256 elements of a row, the last of which may be a part: the rest is filled up with
-            // zeros, blocks of scale 0 which meet activations of 0.
-            unsafe {
-                let row = |r: usize| p.w.as_ptr().add((p.first + cols[r]) * row_bytes + b * group_bytes);
-                let mut rows = Rows { first: row(0), stride: streams * row_bytes };
-                if streams == 0 || b == blocks - 1 && rest > 0 {
+    let mut sums = [[0.0; EIGHT]; MOST];
+    for b in 0..blocks {
+        // SAFETY: `check` saw that w has n_out rows of n_in elements, in whole blocks, and that first + cols are below n_out; that x
+        // has a block of each token for each 256 elements of a row, the last of which may be a part: the rest is filled up with
+        // zeros, blocks of scale 0 which meet activations of 0.
+        unsafe {
+            let row = |r: usize| p.w.as_ptr().add((p.first + cols[r]) * row_bytes + b * group_bytes);
+            let copied: [[u8; MAX_BYTES]; EIGHT];
+            let rows = match apart {
+                Some(apart) if b < blocks - 1 || rest == 0 => Rows { first: row(0), stride: apart * row_bytes },
+                _ => {
                     let bytes = if b == blocks - 1 && rest > 0 { rest } else { group_bytes };
-                    for r in 0..EIGHT {
-                        copied[r] = [0; MAX_BYTES];
-                        std::ptr::copy_nonoverlapping(row(r), copied[r].as_mut_ptr(), bytes);
-                    }
-                    rows = Rows { first: copied.as_ptr().cast(), stride: MAX_BYTES };
+                    copied = each!(8, R => {
+                        let mut copy = [0; MAX_BYTES];
+                        std::ptr::copy_nonoverlapping(row(R), copy.as_mut_ptr(), bytes);
+                        copy
+                    });
+                    Rows { first: copied.as_ptr().cast(), stride: MAX_BYTES }
                 }
-                F::numbers(s, rows, &mut numbers);
-                let x = &p.x[b * tokens..][..tokens];
-                let mut t = 0;
-                while t < tokens {
-                    let (x, sums) = (x.as_ptr().add(t), sums.as_mut_ptr().add(t));
-                    let ahead = if t == 0 { AHEAD } else { 0 }; // asked for once
-                    t += match tokens - t {
-                        2 => add::<S, F, 2>(s, rows, &numbers, x, sums, ahead),
-                        3 | 5 | 6 => add::<S, F, 3>(s, rows, &numbers, x, sums, ahead),
-                        _ => add::<S, F, 4>(s, rows, &numbers, x, sums, ahead),
-                    };
-                }
+            };
+            F::numbers(s, rows, numbers);
+            let x = &p.x[b * tokens..][..tokens];
+            let mut t = 0;
+            while t < tokens {
+                let (x, sums) = (x.as_ptr().add(t), sums.as_mut_ptr().add(t));
+                let ahead = if t == 0 { AHEAD } else { 0 }; // asked for once
+                // What is left is 2 at least: of 5 tokens 3 come first.
+                t += match tokens - t {
+                    2 => add::<S, F, 2>(s, rows, numbers, x, sums, ahead),
+                    3 | 5 | 6 => add::<S, F, 3>(s, rows, numbers, x, sums, ahead),
+                    _ => add::<S, F, 4>(s, rows, numbers, x, sums, ahead),
+                };
             }
         }
-        for t in 0..tokens {
-            let y = out.row_mut(t);
-            for r in 0..EIGHT {
-                y[cols[r]] = sums[t][r];
-            }
-        }
-        i += 1;
-        if i >= streams {
-            (at, i) = (at + EIGHT * i, 0);
+    }
+    for t in 0..tokens {
+        let y = out.row_mut(t);
+        for r in 0..EIGHT {
+            y[cols[r]] = sums[t][r];
         }
     }
 }
@@ -188,7 +210,7 @@ impl<S: Ints> Sum<S> {
 unsafe fn add<S: Ints, F: Format, const T: usize>(
     s: S,
     rows: Rows,
-    numbers: &Numbers,
+    numbers: &Numbers<EIGHT>,
     x: *const Activations,
     sums: *mut [f32; EIGHT],
     ahead: usize,
@@ -210,7 +232,9 @@ unsafe fn add<S: Ints, F: Format, const T: usize>(
                 }
             }
             let at = F::lines(c, h);
-            let lines = each!(3, L => s.load_rows(rows.at(at[if L < F::LINES { L } else { 0 }])));
+            let first = s.load_rows(rows.at(at[0]));
+            let [second, third] = each!(2, L => if L + 1 < F::LINES { s.load_rows(rows.at(at[L + 1])) } else { first });
+            let lines = [first, second, third];
             each!(2, K => if K < F::QUARTERS {
                 let c = c + K;
                 if h == 0 || !Way::<S, F>::LONG {
@@ -290,7 +314,14 @@ unsafe fn add<S: Ints, F: Format, const T: usize>(
 /// # Safety
 /// There is a token at `x`.
 #[inline(always)]
-unsafe fn of_part<S: Ints, F: Format>(s: S, to: S::F, sum: S::I, numbers: &Numbers, x: *const Activations, j: usize) -> S::F {
+unsafe fn of_part<S: Ints, F: Format>(
+    s: S,
+    to: S::F,
+    sum: S::I,
+    numbers: &Numbers<EIGHT>,
+    x: *const Activations,
+    j: usize,
+) -> S::F {
     let i = split(j);
     // SAFETY: the caller's word; there are eight rows.
     unsafe {
@@ -319,6 +350,5 @@ mod tests {
                 assert!(distinct == EIGHT || row_bytes == 4096 || most < 8, "{most} rows of {row_bytes} bytes: {rows}");
             }
         }
-        assert_eq!(part(0, 1152), 0);
     }
 }

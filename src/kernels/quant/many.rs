@@ -24,6 +24,7 @@ pub(in crate::kernels) mod vnni;
 
 use super::activations::{Activations, BLOCK, split_16};
 use super::ints::Ints;
+use super::numbers::{MAX_PARTS, Numbers};
 use super::product::MAX_BYTES;
 use super::row::{store, store_in_order};
 use super::{Blocks, Format, Product, Sink, SuperBlock, group_bytes};
@@ -36,8 +37,6 @@ use std::mem::offset_of;
 const ROWS: usize = 16;
 /// Bytes that are multiplied together: those of one lane.
 pub(super) const QUAD: usize = 4;
-/// Parts of 256 elements, at most.
-const MAX_PARTS: usize = BLOCK / 16;
 /// The constant that is subtracted from the bytes of types with a [`Bytes::offset`]: theirs are scaled up to it.
 pub(super) const OFFSET: i16 = 32;
 
@@ -56,32 +55,19 @@ const fn are_few(blocks: usize) -> bool {
 struct Panel {
     /// As drawn above.
     w: [[[u8; QUAD]; ROWS]; BLOCK / QUAD],
-    /// As those of [`Row`], which says in what order parts are.
-    scales: [[[i16; 2]; ROWS]; MAX_PARTS],
-    mins: [[[i16; 2]; ROWS]; MAX_PARTS / 2],
-    d: [[f32; ROWS]; 8],
-    m: [[f32; ROWS]; 8],
+    numbers: Numbers<ROWS>,
 }
 
 impl Panel {
-    const ZERO: Panel = Panel {
-        w: [[[0; QUAD]; ROWS]; BLOCK / QUAD],
-        scales: [[[0; 2]; ROWS]; MAX_PARTS],
-        mins: [[[0; 2]; ROWS]; MAX_PARTS / 2],
-        d: [[0.0; ROWS]; 8],
-        m: [[0.0; ROWS]; 8],
-    };
+    const ZERO: Panel = Panel { w: [[[0; QUAD]; ROWS]; BLOCK / QUAD], numbers: Numbers::ZERO };
 }
 
-/// 256 elements of one row.
+/// 256 elements of one row, its numbers as those of [`Numbers`].
 #[repr(C, align(64))]
 struct Row {
     w: [u8; BLOCK],
-    /// Of types with integer scales: that of each part, twice, of parts of 16 those at even places first; in the same order the minimums; and d
-    /// and e as the first two of `d`.
     scales: [[i16; 2]; MAX_PARTS],
     mins: [i16; MAX_PARTS],
-    /// Of the others: each part's d and m, those at even places first.
     d: [f32; 8],
     m: [f32; 8],
 }
@@ -128,15 +114,15 @@ impl Panel {
             lines(s, BLOCK / QUAD, from.add(offset_of!(Row, w)), to.add(offset_of!(Panel, w)));
             if by_256::<F>() {
                 let parts = BLOCK / F::BYTES.part;
-                lines(s, 4, from.add(offset_of!(Row, d)), to.add(offset_of!(Panel, d)));
-                lines(s, parts, from.add(offset_of!(Row, scales)), to.add(offset_of!(Panel, scales)));
+                lines(s, 4, from.add(offset_of!(Row, d)), to.add(offset_of!(Panel, numbers.d)));
+                lines(s, parts, from.add(offset_of!(Row, scales)), to.add(offset_of!(Panel, numbers.scales)));
                 if F::BYTES.mins {
-                    lines(s, parts / 2, from.add(offset_of!(Row, mins)), to.add(offset_of!(Panel, mins)));
+                    lines(s, parts / 2, from.add(offset_of!(Row, mins)), to.add(offset_of!(Panel, numbers.mins)));
                 }
             } else {
-                lines(s, 8, from.add(offset_of!(Row, d)), to.add(offset_of!(Panel, d)));
+                lines(s, 8, from.add(offset_of!(Row, d)), to.add(offset_of!(Panel, numbers.d)));
                 if F::BYTES.mins {
-                    lines(s, 8, from.add(offset_of!(Row, m)), to.add(offset_of!(Panel, m)));
+                    lines(s, 8, from.add(offset_of!(Row, m)), to.add(offset_of!(Panel, numbers.m)));
                 }
             }
         }
@@ -372,7 +358,7 @@ unsafe fn add_by_256<S: Ints, F: Format, const T: usize>(
         for i in 0..const { F::BYTES.sums() } {
             let mut total = [l.zero(); T];
             for part in i * parts..(i + 1) * parts {
-                let scales = l.load_w(panel.scales[place_of::<F>(part)].as_ptr().cast());
+                let scales = l.load_w(panel.numbers.scales[place_of::<F>(part)].as_ptr().cast());
                 let mut by = [l.by(scales, 1); T];
                 for t in 0..T {
                     by[t] = l.by(scales, (*x.add(t)).factors[part * part_len / 32]);
@@ -381,13 +367,14 @@ unsafe fn add_by_256<S: Ints, F: Format, const T: usize>(
                 l.add_sums::<F, T>(&panel.w, x, part, by, &mut total);
             }
             for t in 0..T {
-                sum[t] = l.add(sum[t], l.mul(l.to_f32(total[t]), l.mul(l.load_f(&panel.d[0]), l.splat_f((*x.add(t)).scale))));
+                sum[t] =
+                    l.add(sum[t], l.mul(l.to_f32(total[t]), l.mul(l.load_f(&panel.numbers.d[0]), l.splat_f((*x.add(t)).scale))));
             }
         }
         if F::BYTES.mins {
             let mut total = [l.zero(); T];
             for pair in 0..BLOCK / part_len / 2 {
-                let mins = l.load_w(panel.mins[pair].as_ptr().cast());
+                let mins = l.load_w(panel.numbers.mins[pair].as_ptr().cast());
                 for t in 0..T {
                     let x = &*x.add(t);
                     let sums = if part_len == 32 { x.sums_32.as_ptr() } else { x.sums_16.as_ptr() };
@@ -396,7 +383,8 @@ unsafe fn add_by_256<S: Ints, F: Format, const T: usize>(
                 }
             }
             for t in 0..T {
-                sum[t] = l.sub(sum[t], l.mul(l.to_f32(total[t]), l.mul(l.load_f(&panel.d[1]), l.splat_f((*x.add(t)).scale))));
+                sum[t] =
+                    l.sub(sum[t], l.mul(l.to_f32(total[t]), l.mul(l.load_f(&panel.numbers.d[1]), l.splat_f((*x.add(t)).scale))));
             }
         }
     }
@@ -424,7 +412,7 @@ unsafe fn add_by_32<S: Ints, F: Format, const T: usize>(
             each!(2, ODD => {
                 let total = l.sums::<F, T>(&panel.w, x, 2 * j + ODD);
                 let i = j + 4 * ODD; // where its numbers are
-                let (d, m) = (l.load_f(&panel.d[i]), l.load_f(&panel.m[i]));
+                let (d, m) = (l.load_f(&panel.numbers.d[i]), l.load_f(&panel.numbers.m[i]));
                 for t in 0..T {
                     let x = &*x.add(t);
                     let mut p = l.mul(l.to_f32(total[t]), l.mul(d, l.splat_f(x.scales[i])));

@@ -4,9 +4,9 @@
 //! |---|---|
 //! | `by_32`, `by_256` | the types: what is in a block, to f32, and to what the products take |
 //! | `activations` | activations in 8 bits |
-//! | `product` | the product of the two for one token: one body for all types and instruction sets |
+//! | `product` | the product of the two for one token, of some types for two: one body for all types and instruction sets |
 //! | `few`, `many` | the same for a few tokens and for more, with the same bits |
-//! | `numbers` | what scales eight rows, for `few` |
+//! | `numbers` | what scales rows side by side, for both |
 //! | `row` | rows for the matrix units |
 //! | `ints` | vectors of small integers of each instruction set |
 //! | `pack` | from f32 to blocks, while loading or to a file |
@@ -53,7 +53,7 @@ use crate::threads::ColumnsMut;
 use activations::{Activations, BLOCK, MAX_FACTOR, Scaling};
 use half::f16;
 use ints::Ints;
-use numbers::{Numbers, Rows};
+use numbers::{EIGHT, Numbers, Rows};
 use product::Scales;
 
 /// A thing for each quantised type.
@@ -121,7 +121,7 @@ pub(super) trait Format: 'static {
     /// # Safety
     /// They lie there.
     #[inline(always)]
-    unsafe fn numbers<S: Ints>(_: S, _rows: Rows, _to: &mut Numbers) {}
+    unsafe fn numbers<S: Ints>(_: S, _rows: Rows, _to: &mut Numbers<EIGHT>) {}
 
     /// 256 elements of a row, to the function of `to` that is for this type.
     ///

@@ -77,8 +77,18 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     fn transpose(self, rows: &mut [__m512; MAX_LANES]) {
+        // No closures, as `map` would need: they are functions of their own, without the features.
         // SAFETY: `self` proves that the CPU has the features; nothing here touches memory.
-        unsafe { *rows = transposed(rows.map(|row| _mm512_castps_si512(row))).map(|column| _mm512_castsi512_ps(column)) }
+        unsafe {
+            let mut integers = [_mm512_setzero_si512(); 16];
+            for i in 0..16 {
+                integers[i] = _mm512_castps_si512(rows[i]);
+            }
+            integers = transposed(integers);
+            for i in 0..16 {
+                rows[i] = _mm512_castsi512_ps(integers[i]);
+            }
+        }
     }
 
     #[inline(always)]

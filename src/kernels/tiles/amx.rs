@@ -113,9 +113,13 @@ impl Unit for Amx {
     #[inline(always)]
     unsafe fn transpose(&self, rows: [*const u8; 16], tile: &mut Tile) {
         // SAFETY: AVX-512 is there by the word of `new`'s caller, 64 bytes of each row by this one's.
+        // No closure, as `map` would need: it is a function of its own, without the features.
         unsafe {
-            let rows = transposed(rows.map(|row| _mm512_loadu_si512(row.cast())));
-            for (to, row) in tile.0.chunks_exact_mut(16).zip(rows) {
+            let mut vectors = [_mm512_setzero_si512(); 16];
+            for i in 0..16 {
+                vectors[i] = _mm512_loadu_si512(rows[i].cast());
+            }
+            for (to, row) in tile.0.chunks_exact_mut(16).zip(transposed(vectors)) {
                 _mm512_store_si512(to.as_mut_ptr().cast(), row);
             }
         }

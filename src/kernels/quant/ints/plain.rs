@@ -32,6 +32,7 @@ fn total(a: &[i32]) -> i32 {
     a.iter().fold(0, |sum, a| sum.wrapping_add(*a))
 }
 
+// Operations on all bytes are not inlined always: the code of `few`, which has many of each, would grow so long that dev builds take minutes.
 impl Ints for Plain {
     type B = B;
     type W = W;
