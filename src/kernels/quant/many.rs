@@ -11,7 +11,7 @@
 //! and every token's four activations k..k+4, in all lanes, meet them ([`lanes`]). So the products of one output meet in one lane, and
 //! what follows (times an integer scale once a part, or once a part to f32) is done for all outputs at once.
 //!
-//! **Blocking.** Of a few tokens all activations stay in the nearest caches: 16 rows are taken from end to end, as 16 streams. Of many, 256
+//! **Blocking.** Of a few tokens all activations stay in the nearest caches: the rows of one panel, or two, are taken from end to end, as streams. Of many, 256
 //! elements of all the tokens lie side by side (less than 256 KB for 512 tokens, which stay in L2) while the rows of a task pass by. Sums
 //! between blocks of 256 are kept in scratch.
 
@@ -24,7 +24,7 @@ pub(in crate::kernels) mod vnni;
 
 use super::activations::{Activations, BLOCK, split_16};
 use super::ints::Ints;
-use super::numbers::{MAX_PARTS, Numbers};
+use super::numbers::{EIGHT, MAX_PARTS, Numbers};
 use super::product::MAX_BYTES;
 use super::row::{store, store_in_order};
 use super::{Blocks, Format, Product, Sink, SuperBlock, group_bytes};
@@ -32,9 +32,12 @@ use crate::format::DType;
 use crate::threads::ColumnsMut;
 use lanes::Lanes;
 use std::mem::offset_of;
+use std::ops::Range;
 
 /// Rows of a panel: a lane each.
 const ROWS: usize = 16;
+/// The largest [`Lanes::PANELS`].
+const MAX_PANELS: usize = 2;
 /// Bytes that are multiplied together: those of one lane.
 pub(super) const QUAD: usize = 4;
 /// The constant that is subtracted from the bytes of types with a [`Bytes::offset`]: theirs are scaled up to it.
@@ -42,7 +45,7 @@ pub(super) const OFFSET: i16 = 32;
 
 /// Elements of scratch for a call with so many outputs and tokens.
 pub(in crate::kernels) fn scratch_len(n_out: usize, n_tokens: usize) -> usize {
-    n_out.next_multiple_of(ROWS) * n_tokens
+    n_out.next_multiple_of(MAX_PANELS * ROWS) * n_tokens
 }
 
 /// Whether tokens with so many blocks of activations in all are a few.
@@ -52,7 +55,7 @@ const fn are_few(blocks: usize) -> bool {
 
 /// 256 elements of 16 rows.
 #[repr(C, align(64))]
-struct Panel {
+pub struct Panel {
     /// As drawn above.
     w: [[[u8; QUAD]; ROWS]; BLOCK / QUAD],
     numbers: Numbers<ROWS>,
@@ -86,29 +89,28 @@ pub(super) const fn place_of<F: Format>(part: usize) -> usize {
     if F::BYTES.part == 16 { split_16(part) } else { part }
 }
 
-/// `n` quads of each of 16 rows that are a [`Row`] apart, to lanes of as many lines. A pair and a number are as long as a quad.
+/// `n` quads of each of eight rows that are a [`Row`] apart, to lanes of as many lines. A pair and a number are as long as a quad.
 ///
 /// # Safety
 /// They lie there, and there is room for n lines; n is a multiple of 4.
 #[inline(always)]
 unsafe fn lines<S: Ints>(s: S, n: usize, rows: *const u8, to: *mut u8) {
-    for half in 0..2 {
-        for i in (0..n).step_by(4) {
-            // SAFETY: the caller's word.
-            unsafe {
-                let row = rows.add(8 * half * size_of::<Row>() + i * QUAD);
-                let vectors = s.load_rows(each!(8, R => row.add(R * size_of::<Row>())));
-                each!(4, I => s.store(to.add((i + I) * ROWS * QUAD + 32 * half), vectors[I]));
-            }
+    for i in (0..n).step_by(4) {
+        // SAFETY: the caller's word.
+        unsafe {
+            let row = rows.add(i * QUAD);
+            let vectors = s.load_rows(each!(8, R => row.add(R * size_of::<Row>())));
+            each!(4, I => s.store(to.add((i + I) * ROWS * QUAD), vectors[I]));
         }
     }
 }
 
 impl Panel {
-    /// From the 16 rows.
+    /// Half of it, from the eight rows.
     #[inline(always)]
-    fn fill<S: Ints, F: Format>(&mut self, s: S, rows: &[Row; ROWS]) {
-        let (from, to): (*const u8, *mut u8) = (rows.as_ptr().cast(), (&raw mut *self).cast());
+    fn fill<S: Ints, F: Format>(&mut self, s: S, half: usize, rows: &[Row; EIGHT]) {
+        let (from, to): (*const u8, *mut u8) =
+            (rows.as_ptr().cast(), (&raw mut *self).cast::<u8>().wrapping_add(half * EIGHT * QUAD));
         // SAFETY: the quads of an array of rows go to the lines of the same array of the panel.
         unsafe {
             lines(s, BLOCK / QUAD, from.add(offset_of!(Row, w)), to.add(offset_of!(Panel, w)));
@@ -186,49 +188,52 @@ pub(super) unsafe fn matmul<S: Ints, F: Format>(s: S, p: &Product<'_>, scratch: 
     let (cols, tokens) = (out.cols().len(), out.rows());
     let sums = &mut scratch[..scratch_len(cols, tokens)];
     sums.fill(0.0);
-    let (groups, blocks) = (cols.div_ceil(ROWS), p.n_in.div_ceil(BLOCK));
-    let (mut panel, mut rows) = (Panel::ZERO, [const { Row::ZERO }; ROWS]);
+    let group_rows = const { S::Lanes::PANELS * ROWS };
+    let (groups, blocks) = (cols.div_ceil(group_rows), p.n_in.div_ceil(BLOCK));
+    let (mut panels, mut rows) = ([Panel::ZERO; MAX_PANELS], [const { Row::ZERO }; EIGHT]);
     let few = are_few(tokens * blocks);
     let place = |i: usize| if few { (i / blocks, i % blocks) } else { (i % groups, i / groups) };
     let steps = tokens.div_ceil(S::Lanes::TOKENS) * if by_256::<F>() { BLOCK / F::BYTES.part } else { 4 };
     for i in 0..groups * blocks {
         let (group, block) = place(i);
-        for r in 0..ROWS {
-            // SAFETY: `check` saw that the rows from first on are rows of w, and this one is below cols; past the end the last
-            // one stands in.
-            unsafe { unpack::<S, F>(s, p, (group * ROWS + r).min(cols - 1), block, &mut rows[r]) };
+        for half in 0..2 * S::Lanes::PANELS {
+            for r in 0..EIGHT {
+                // SAFETY: `check` saw that the rows from first on are rows of w, and this one is below cols; past the end the last
+                // one stands in.
+                unsafe { unpack::<S, F>(s, p, (group * group_rows + half * EIGHT + r).min(cols - 1), block, &mut rows[r]) };
+            }
+            panels[half / 2].fill::<S, F>(s, half % 2, &rows);
         }
-        panel.fill::<S, F>(s, &rows);
         let (next_group, next_block) = place(i + 1);
-        let mut ahead = Ahead::new::<F>(p, next_group * ROWS, next_block, steps);
-        let (x, sums) = (&p.x[block * tokens..][..tokens], &mut sums[group * ROWS * tokens..][..ROWS * tokens]);
+        let mut ahead = Ahead::new::<F>(p, next_group * group_rows..(next_group + 1) * group_rows, next_block, steps);
+        let (x, sums) = (&p.x[block * tokens..][..tokens], &mut sums[group * group_rows * tokens..][..group_rows * tokens]);
         let mut t = 0;
         while t < tokens {
-            let (x, sums) = (&x[t..], &mut sums[t * ROWS..]);
-            // SAFETY: there are as many tokens, with ROWS sums each.
+            let (x, sums) = (&x[t..], &mut sums[t * group_rows..]);
+            // SAFETY: there are as many tokens, with a sum for each row.
             t += unsafe {
-                if const { S::Lanes::TOKENS == 8 } {
+                if const { S::Lanes::TOKENS == 4 } {
                     match tokens - t {
-                        1 => add::<S, F, 1>(s, &panel, x, sums, &mut ahead),
-                        2 | 3 => add::<S, F, 2>(s, &panel, x, sums, &mut ahead),
-                        4..8 => add::<S, F, 4>(s, &panel, x, sums, &mut ahead),
-                        _ => add::<S, F, 8>(s, &panel, x, sums, &mut ahead),
+                        1 => add::<S, F, 1>(s, &panels, x, sums, &mut ahead),
+                        2 => add::<S, F, 2>(s, &panels, x, sums, &mut ahead),
+                        3 | 5 | 6 => add::<S, F, 3>(s, &panels, x, sums, &mut ahead),
+                        _ => add::<S, F, 4>(s, &panels, x, sums, &mut ahead),
                     }
                 } else {
                     match tokens - t {
-                        1 => add::<S, F, 1>(s, &panel, x, sums, &mut ahead),
-                        2 | 4 => add::<S, F, 2>(s, &panel, x, sums, &mut ahead),
-                        _ => add::<S, F, 3>(s, &panel, x, sums, &mut ahead),
+                        1 => add::<S, F, 1>(s, &panels, x, sums, &mut ahead),
+                        2 | 4 => add::<S, F, 2>(s, &panels, x, sums, &mut ahead),
+                        _ => add::<S, F, 3>(s, &panels, x, sums, &mut ahead),
                     }
                 }
             };
         }
     }
-    for (group, sums) in sums.chunks_exact(ROWS * tokens.max(1)).enumerate() {
+    for (group, sums) in sums.chunks_exact(group_rows * tokens.max(1)).take(groups).enumerate() {
         for t in 0..tokens {
-            let row = &mut out.row_mut(t)[group * ROWS..];
-            let n = row.len().min(ROWS);
-            row[..n].copy_from_slice(&sums[t * ROWS..][..n]);
+            let row = &mut out.row_mut(t)[group * group_rows..];
+            let n = row.len().min(group_rows);
+            row[..n].copy_from_slice(&sums[t * group_rows..][..n]);
         }
     }
 }
@@ -255,7 +260,7 @@ unsafe fn unpack<S: Ints, F: Format>(s: S, p: &Product<'_>, row: usize, block: u
 }
 
 /// The 256 elements of rows that are unpacked next, asked for row by row, evenly over the parts of all products of the ones before: memory
-/// would else rest meanwhile.
+/// would else rest meanwhile. Not into the nearest cache, which the panels and the activations need.
 struct Ahead {
     /// The next row's.
     next: *const u8,
@@ -270,11 +275,11 @@ struct Ahead {
 
 impl Ahead {
     #[inline(always)]
-    fn new<F: Format>(p: &Product<'_>, row: usize, block: usize, steps: usize) -> Self {
+    fn new<F: Format>(p: &Product<'_>, rows: Range<usize>, block: usize, steps: usize) -> Self {
         let row_bytes = p.row_bytes::<F>();
-        let next = p.w.as_ptr().wrapping_add((p.first + row) * row_bytes + block * group_bytes::<F>());
-        let every = (steps / ROWS).clamp(1, 8); // of many tokens it is soon over
-        Self { next, row_bytes, left: ROWS, rows: ROWS.div_ceil(steps), wait: every, every }
+        let next = p.w.as_ptr().wrapping_add((p.first + rows.start) * row_bytes + block * group_bytes::<F>());
+        let every = (steps / rows.len()).clamp(1, 8); // of many tokens it is soon over
+        Self { next, row_bytes, left: rows.len(), rows: rows.len().div_ceil(steps), wait: every, every }
     }
 
     /// One step.
@@ -291,45 +296,44 @@ impl Ahead {
         for _ in 0..self.rows.min(self.left) {
             // Any address may be asked for: at the end there are no such rows. The line with the first byte came with the block before.
             for last in (63..group_bytes::<F>()).step_by(64) {
-                s.prefetch(self.next.wrapping_add(last));
+                s.prefetch_far(self.next.wrapping_add(last));
             }
-            s.prefetch(self.next.wrapping_add(group_bytes::<F>() - 1));
+            s.prefetch_far(self.next.wrapping_add(group_bytes::<F>() - 1));
             self.next = self.next.wrapping_add(self.row_bytes);
         }
         self.left = self.left.saturating_sub(self.rows);
     }
 }
 
-/// Adds the products of `panel` with the first T tokens of `x` to `sums: [T, ROWS]`; returns T.
+/// Adds the products of the panels with the first T tokens of `x` to `sums: [T, rows]`; returns T.
 ///
 /// # Safety
 /// There are T tokens and their sums.
 #[inline(always)]
 unsafe fn add<S: Ints, F: Format, const T: usize>(
     s: S,
-    panel: &Panel,
+    panels: &[Panel; MAX_PANELS],
     x: &[Activations],
     sums: &mut [f32],
     ahead: &mut Ahead,
 ) -> usize {
-    debug_assert!(x.len() >= T && sums.len() >= T * ROWS);
+    let rows = const { S::Lanes::PANELS * ROWS };
+    debug_assert!(x.len() >= T && sums.len() >= T * rows);
     let l = s.lanes();
-    let x = x.as_ptr();
+    let (x, sums) = (x.as_ptr(), sums.as_mut_ptr());
     let mut sum = [l.splat_f(0.0); T];
-    for t in 0..T {
-        if let Some(from) = sums[t * ROWS..].first_chunk() {
-            sum[t] = l.load_f(from);
-        }
-    }
     // SAFETY: the caller's word.
     unsafe {
+        for t in 0..T {
+            sum[t] = l.load_f(sums.add(t * rows));
+        }
         if by_256::<F>() {
-            add_by_256::<S, F, T>(s, panel, x, &mut sum, ahead);
+            add_by_256::<S, F, T>(s, panels, x, &mut sum, ahead);
         } else {
-            add_by_32::<S, F, T>(s, panel, x, &mut sum, ahead);
+            add_by_32::<S, F, T>(s, panels, x, &mut sum, ahead);
         }
         for t in 0..T {
-            l.store_f(sums.as_mut_ptr().add(t * ROWS), sum[t]);
+            l.store_f(sums.add(t * rows), sum[t]);
         }
     }
     T
@@ -345,12 +349,13 @@ type Sums<S, const T: usize> = [<<S as Ints>::Lanes as Lanes>::F; T];
 #[inline(always)]
 unsafe fn add_by_256<S: Ints, F: Format, const T: usize>(
     s: S,
-    panel: &Panel,
+    panels: &[Panel; MAX_PANELS],
     x: *const Activations,
     sum: &mut Sums<S, T>,
     ahead: &mut Ahead,
 ) {
-    let l = s.lanes();
+    // By pointer: what belongs to the second panel lies behind it.
+    let (l, panels) = (s.lanes(), panels.as_ptr());
     let part_len = F::BYTES.part;
     let parts = BLOCK / part_len / const { F::BYTES.sums() };
     // SAFETY: of x the caller's word; all else are arrays of so many elements.
@@ -358,23 +363,21 @@ unsafe fn add_by_256<S: Ints, F: Format, const T: usize>(
         for i in 0..const { F::BYTES.sums() } {
             let mut total = [l.zero(); T];
             for part in i * parts..(i + 1) * parts {
-                let scales = l.load_w(panel.numbers.scales[place_of::<F>(part)].as_ptr().cast());
-                let mut by = [l.by(scales, 1); T];
-                for t in 0..T {
-                    by[t] = l.by(scales, (*x.add(t)).factors[part * part_len / 32]);
-                }
+                let scales = l.load_w(&raw const (*panels).numbers.scales[place_of::<F>(part)]);
                 ahead.step::<S, F>(s);
-                l.add_sums::<F, T>(&panel.w, x, part, by, &mut total);
+                l.add_sums::<F, T>(panels, x, part, scales, &mut total);
             }
             for t in 0..T {
-                sum[t] =
-                    l.add(sum[t], l.mul(l.to_f32(total[t]), l.mul(l.load_f(&panel.numbers.d[0]), l.splat_f((*x.add(t)).scale))));
+                sum[t] = l.add(
+                    sum[t],
+                    l.mul(l.to_f32(total[t]), l.mul(l.load_d(&raw const (*panels).numbers.d[0]), l.splat_f((*x.add(t)).scale))),
+                );
             }
         }
         if F::BYTES.mins {
             let mut total = [l.zero(); T];
             for pair in 0..BLOCK / part_len / 2 {
-                let mins = l.load_w(panel.numbers.mins[pair].as_ptr().cast());
+                let mins = l.load_w(&raw const (*panels).numbers.mins[pair]);
                 for t in 0..T {
                     let x = &*x.add(t);
                     let sums = if part_len == 32 { x.sums_32.as_ptr() } else { x.sums_16.as_ptr() };
@@ -383,8 +386,10 @@ unsafe fn add_by_256<S: Ints, F: Format, const T: usize>(
                 }
             }
             for t in 0..T {
-                sum[t] =
-                    l.sub(sum[t], l.mul(l.to_f32(total[t]), l.mul(l.load_f(&panel.numbers.d[1]), l.splat_f((*x.add(t)).scale))));
+                sum[t] = l.sub(
+                    sum[t],
+                    l.mul(l.to_f32(total[t]), l.mul(l.load_d(&raw const (*panels).numbers.d[1]), l.splat_f((*x.add(t)).scale))),
+                );
             }
         }
     }
@@ -397,12 +402,13 @@ unsafe fn add_by_256<S: Ints, F: Format, const T: usize>(
 #[inline(always)]
 unsafe fn add_by_32<S: Ints, F: Format, const T: usize>(
     s: S,
-    panel: &Panel,
+    panels: &[Panel; MAX_PANELS],
     x: *const Activations,
     sum: &mut Sums<S, T>,
     ahead: &mut Ahead,
 ) {
-    let l = s.lanes();
+    // By pointer: what belongs to the second panel lies behind it.
+    let (l, panels) = (s.lanes(), panels.as_ptr());
     // Of parts at even places and at odd ones.
     let mut sums = [[l.splat_f(0.0); T]; 2];
     // SAFETY: of x the caller's word; all else are arrays of so many elements.
@@ -410,9 +416,9 @@ unsafe fn add_by_32<S: Ints, F: Format, const T: usize>(
         for j in 0..4 {
             ahead.step::<S, F>(s);
             each!(2, ODD => {
-                let total = l.sums::<F, T>(&panel.w, x, 2 * j + ODD);
+                let total = l.sums::<F, T>(panels, x, 2 * j + ODD);
                 let i = j + 4 * ODD; // where its numbers are
-                let (d, m) = (l.load_f(&panel.numbers.d[i]), l.load_f(&panel.numbers.m[i]));
+                let (d, m) = (l.load_d(&raw const (*panels).numbers.d[i]), l.load_d(&raw const (*panels).numbers.m[i]));
                 for t in 0..T {
                     let x = &*x.add(t);
                     let mut p = l.mul(l.to_f32(total[t]), l.mul(d, l.splat_f(x.scales[i])));

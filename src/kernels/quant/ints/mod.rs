@@ -189,6 +189,8 @@ pub(in crate::kernels) trait Ints: Copy {
         activations::round(x, by, q)
     }
 
-    /// Asks for the cache line at `p`, which may be any address.
+    /// Asks for the cache line at `p`, which may be any address, into the nearest cache.
     fn prefetch(self, p: *const u8);
+    /// The same into the next one, where what is in use is not put out.
+    fn prefetch_far(self, p: *const u8);
 }

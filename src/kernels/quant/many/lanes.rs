@@ -1,15 +1,12 @@
-//! Sixteen lanes of 32 bits, a lane to a row of a panel: as two vectors of [`Ints`], or as wider ones.
+//! Lanes of 32 bits, a lane to a row: of one panel as two vectors of [`Ints`], or of two panels as wider ones.
 
 // Loops by number: what iterators are made of is functions of their own, which a compiler may leave without the CPU's features.
 #![allow(clippy::needless_range_loop)]
 
+use super::super::Format;
 use super::super::activations::Activations;
 use super::super::ints::Ints;
-use super::super::{BLOCK, Format};
-use super::{QUAD, ROWS};
-
-/// A panel's bytes, which `many` draws.
-pub type Quads = [[[u8; QUAD]; ROWS]; BLOCK / QUAD];
+use super::{Panel, QUAD, ROWS};
 
 /// One instruction set's lanes. A value is the proof that the CPU has its features.
 pub(in crate::kernels) trait Lanes: Copy {
@@ -19,34 +16,37 @@ pub(in crate::kernels) trait Lanes: Copy {
     type I: Copy;
     /// An f32.
     type F: Copy;
-    /// What the sums of a part's products are multiplied with.
-    type By: Copy;
+    /// Panels whose rows have lanes, one behind the other.
+    const PANELS: usize;
     /// Tokens whose sums are in registers at once.
     const TOKENS: usize;
 
     /// `[Σ w·q; T]` over the elements of part `part`, q being those of the T tokens at `x`; less the type's offset times Σ q.
     ///
     /// # Safety
-    /// There are T tokens at `x`.
-    unsafe fn sums<F: Format, const T: usize>(self, w: &Quads, x: *const Activations, part: usize) -> [Self::I; T];
-    /// The same times `by`, added to `total`.
+    /// There are the panels, and T tokens at `x`.
+    unsafe fn sums<F: Format, const T: usize>(self, panels: *const Panel, x: *const Activations, part: usize) -> [Self::I; T];
+    /// The same times the part's `scales`, each twice, and the activations' factors, added to `total`.
     ///
     /// # Safety
     /// As for `sums`.
     unsafe fn add_sums<F: Format, const T: usize>(
         self,
-        w: &Quads,
+        panels: *const Panel,
         x: *const Activations,
         part: usize,
-        by: [Self::By; T],
+        scales: Self::W,
         total: &mut [Self::I; T],
     );
-    /// A part's scales, each twice, times the activations' factor: in range of 16 bits.
-    fn by(self, scales: Self::W, factor: i16) -> Self::By;
 
+    /// Pairs of each row.
     /// # Safety
-    /// 32 i16 lie at `p`.
-    unsafe fn load_w(self, p: *const i16) -> Self::W;
+    /// Those of the first panel lie at `p`, which is in a panel.
+    unsafe fn load_w(self, p: *const [[i16; 2]; ROWS]) -> Self::W;
+    /// Numbers of each row.
+    /// # Safety
+    /// As for `load_w`.
+    unsafe fn load_d(self, p: *const [f32; ROWS]) -> Self::F;
     /// 2 i16 in each lane.
     /// # Safety
     /// They lie at `p`.
@@ -59,9 +59,11 @@ pub(in crate::kernels) trait Lanes: Copy {
     /// Rounded to nearest even.
     fn to_f32(self, a: Self::I) -> Self::F;
     fn splat_f(self, x: f32) -> Self::F;
-    fn load_f(self, from: &[f32; ROWS]) -> Self::F;
     /// # Safety
-    /// There is room for 16 f32 at `p`.
+    /// There are so many f32 at `p`, side by side.
+    unsafe fn load_f(self, p: *const f32) -> Self::F;
+    /// # Safety
+    /// There is room for them at `p`.
     unsafe fn store_f(self, p: *mut f32, a: Self::F);
     fn add(self, a: Self::F, b: Self::F) -> Self::F;
     fn sub(self, a: Self::F, b: Self::F) -> Self::F;
@@ -76,23 +78,21 @@ impl<S: Ints> Lanes for Two<S> {
     type W = [S::W; 2];
     type I = [S::I; 2];
     type F = [S::F; 2];
-    type By = [S::W; 2];
+    const PANELS: usize = 1;
     const TOKENS: usize = 3;
 
     #[inline(always)]
-    unsafe fn sums<F: Format, const T: usize>(self, w: &Quads, x: *const Activations, part: usize) -> [[S::I; 2]; T] {
-        let mut total = [self.zero(); T];
-        let one = [[self.0.splat_w(1); 2]; T];
-        if const { F::BYTES.fits() } > 1 {
-            // SAFETY: the caller's word.
-            unsafe { self.add_sums::<F, T>(w, x, part, one, &mut total) };
-            return total;
-        }
+    unsafe fn sums<F: Format, const T: usize>(self, panels: *const Panel, x: *const Activations, part: usize) -> [[S::I; 2]; T] {
         let (s, quads) = (self.0, F::BYTES.part / QUAD);
-        for k in part * quads..(part + 1) * quads {
-            // SAFETY: of x the caller's word.
-            unsafe {
-                let w = load(s, &w[k]);
+        let mut total = [self.zero(); T];
+        // SAFETY: the caller's word.
+        unsafe {
+            if const { F::BYTES.fits() } > 1 {
+                self.add_pairs::<F, T>(panels, x, part, [[s.splat_w(1); 2]; T], &mut total);
+                return total;
+            }
+            for k in part * quads..(part + 1) * quads {
+                let w = load(s, panels, k);
                 let magnitude = [s.magnitude(w[0]), s.magnitude(w[1])];
                 for t in 0..T {
                     let q = quad(s, x.add(t), k);
@@ -108,52 +108,32 @@ impl<S: Ints> Lanes for Two<S> {
     #[inline(always)]
     unsafe fn add_sums<F: Format, const T: usize>(
         self,
-        w: &Quads,
+        panels: *const Panel,
         x: *const Activations,
         part: usize,
-        by: [[S::W; 2]; T],
+        scales: [S::W; 2],
         total: &mut [[S::I; 2]; T],
     ) {
-        let s = self.0;
-        let (quads, fits) = (F::BYTES.part / QUAD, const { F::BYTES.fits() });
-        // SAFETY: of x the caller's word; quads and parts are those of a block.
+        let mut by = [scales; T];
+        // SAFETY: the caller's word.
         unsafe {
-            let mut pairs = [[s.splat_w(0); 2]; T];
-            if F::BYTES.offset > 0 {
-                for t in 0..T {
-                    pairs[t] = self.splat_pair((&raw const (*x.add(t)).offsets[part]).cast());
-                }
+            for t in 0..T {
+                let factor = self.0.splat_w((*x.add(t)).factors[part * F::BYTES.part / 32]);
+                by[t] = self.mul_w(scales, [factor; 2]);
             }
-            for i in 0..quads {
-                let k = part * quads + i;
-                let w = load(s, &w[k]);
-                let magnitude = if F::BYTES.signed { [s.magnitude(w[0]), s.magnitude(w[1])] } else { w };
-                for t in 0..T {
-                    let q = quad(s, x.add(t), k);
-                    for v in 0..2 {
-                        let two = if F::BYTES.signed { s.signed_pairs(w[v], magnitude[v], q) } else { s.pairs(w[v], q) };
-                        pairs[t][v] = s.add_w(pairs[t][v], two);
-                    }
-                }
-                if (i + 1) % fits == 0 || i + 1 == quads {
-                    for t in 0..T {
-                        total[t] = self.add_products(total[t], pairs[t], by[t]);
-                        pairs[t] = [s.splat_w(0); 2];
-                    }
-                }
-            }
+            self.add_pairs::<F, T>(panels, x, part, by, total);
         }
     }
 
     #[inline(always)]
-    fn by(self, scales: [S::W; 2], factor: i16) -> [S::W; 2] {
-        let factor = self.0.splat_w(factor);
-        self.mul_w(scales, [factor; 2])
+    unsafe fn load_w(self, p: *const [[i16; 2]; ROWS]) -> [S::W; 2] {
+        // SAFETY: the caller's word.
+        unsafe { [self.0.load_w(p.cast()), self.0.load_w(p.cast::<i16>().add(16))] }
     }
     #[inline(always)]
-    unsafe fn load_w(self, p: *const i16) -> [S::W; 2] {
+    unsafe fn load_d(self, p: *const [f32; ROWS]) -> [S::F; 2] {
         // SAFETY: the caller's word.
-        unsafe { [self.0.load_w(p), self.0.load_w(p.add(16))] }
+        unsafe { self.load_f(p.cast()) }
     }
     #[inline(always)]
     unsafe fn splat_pair(self, p: *const i16) -> [S::W; 2] {
@@ -181,9 +161,9 @@ impl<S: Ints> Lanes for Two<S> {
         [self.0.splat_f(x); 2]
     }
     #[inline(always)]
-    fn load_f(self, from: &[f32; ROWS]) -> [S::F; 2] {
-        // SAFETY: there are 16.
-        unsafe { [self.0.load_f(from.as_ptr()), self.0.load_f(from.as_ptr().add(8))] }
+    unsafe fn load_f(self, p: *const f32) -> [S::F; 2] {
+        // SAFETY: the caller's word.
+        unsafe { [self.0.load_f(p), self.0.load_f(p.add(8))] }
     }
     #[inline(always)]
     unsafe fn store_f(self, p: *mut f32, a: [S::F; 2]) {
@@ -207,11 +187,63 @@ impl<S: Ints> Lanes for Two<S> {
     }
 }
 
+impl<S: Ints> Two<S> {
+    /// [`Lanes::add_sums`], multiplied by `by`, which is in range of 16 bits.
+    ///
+    /// # Safety
+    /// As for `sums`.
+    #[inline(always)]
+    unsafe fn add_pairs<F: Format, const T: usize>(
+        self,
+        panels: *const Panel,
+        x: *const Activations,
+        part: usize,
+        by: [[S::W; 2]; T],
+        total: &mut [[S::I; 2]; T],
+    ) {
+        let s = self.0;
+        let (quads, fits) = (F::BYTES.part / QUAD, const { F::BYTES.fits() });
+        // SAFETY: the caller's word; quads and parts are those of a block.
+        unsafe {
+            let mut pairs = [[s.splat_w(0); 2]; T];
+            if F::BYTES.offset > 0 {
+                for t in 0..T {
+                    pairs[t] = self.splat_pair((&raw const (*x.add(t)).offsets[part]).cast());
+                }
+            }
+            for i in 0..quads {
+                let k = part * quads + i;
+                let w = load(s, panels, k);
+                let magnitude = if F::BYTES.signed { [s.magnitude(w[0]), s.magnitude(w[1])] } else { w };
+                for t in 0..T {
+                    let q = quad(s, x.add(t), k);
+                    for v in 0..2 {
+                        let two = if F::BYTES.signed { s.signed_pairs(w[v], magnitude[v], q) } else { s.pairs(w[v], q) };
+                        pairs[t][v] = s.add_w(pairs[t][v], two);
+                    }
+                }
+                if (i + 1) % fits == 0 || i + 1 == quads {
+                    for t in 0..T {
+                        total[t] = self.add_products(total[t], pairs[t], by[t]);
+                        pairs[t] = [s.splat_w(0); 2];
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The kth quads of a panel.
+///
+/// # Safety
+/// It lies there.
 #[inline(always)]
-fn load<S: Ints>(s: S, w: &[[u8; QUAD]; ROWS]) -> [S::B; 2] {
-    let w = w.as_ptr().cast();
-    // SAFETY: there are 64 bytes.
-    unsafe { [s.load(w), s.load(w.add(32))] }
+unsafe fn load<S: Ints>(s: S, panel: *const Panel, k: usize) -> [S::B; 2] {
+    // SAFETY: the caller's word; there are 64 bytes.
+    unsafe {
+        let w = (&raw const (*panel).w[k]).cast();
+        [s.load(w), s.load(w.add(32))]
+    }
 }
 
 /// Activations 4·k to 4·k + 3, in all lanes.

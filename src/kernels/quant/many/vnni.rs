@@ -1,13 +1,16 @@
-//! The lanes as one vector of AVX-512, with the dot products of VNNI: unsigned bytes by signed ones, four to a lane. Signed weights are taken 128
-//! larger, and 128·Σ q less.
+//! The lanes as two vectors of AVX-512, each of the rows of a panel, with the dot products of VNNI: unsigned bytes by signed ones, four to a lane.
+//! Signed weights are taken 128 larger, and 128·Σ q less.
+//!
+//! Two vectors, so that a quad of activations, loaded into all lanes, serves twice: with one a Zen 4, which loads one such vector a cycle, had 56 % of
+//! its products' peak.
 
 // Loops by number: what iterators are made of is functions of their own, which a compiler may leave without the CPU's features.
 #![allow(clippy::needless_range_loop)]
 
 use super::super::Format;
 use super::super::activations::Activations;
-use super::lanes::{Lanes, Quads};
-use super::{QUAD, ROWS};
+use super::lanes::Lanes;
+use super::{Panel, QUAD, ROWS};
 use std::arch::x86_64::*;
 
 /// Proof that the CPU has AVX-512 F, BW and VNNI.
@@ -22,37 +25,52 @@ impl Dots {
     }
 }
 
+/// `[e, e]` with `V` in them as 0 and 1, in a place where intrinsics may be: the CPU has the features, and the rest is the function's.
+macro_rules! both {
+    ($V:ident => $e:expr) => {
+        // SAFETY: features by `self`, memory by the caller.
+        unsafe { each!(2, $V => $e) }
+    };
+}
+
 impl Lanes for Dots {
-    type W = __m512i;
-    type I = __m512i;
-    type F = __m512;
-    type By = __m512i;
+    type W = [__m512i; 2];
+    type I = [__m512i; 2];
+    type F = [__m512; 2];
+    const PANELS: usize = 2;
     /// With sums of parts at even places and at odd ones, 24 of the 32 registers.
-    const TOKENS: usize = 8;
+    const TOKENS: usize = 4;
 
     #[inline(always)]
-    unsafe fn sums<F: Format, const T: usize>(self, w: &Quads, x: *const Activations, part: usize) -> [__m512i; T] {
+    unsafe fn sums<F: Format, const T: usize>(
+        self,
+        panels: *const Panel,
+        x: *const Activations,
+        part: usize,
+    ) -> [[__m512i; 2]; T] {
         const { assert!(!F::BYTES.signed || F::BYTES.part == 32 && F::BYTES.offset == 0) };
         let quads = F::BYTES.part / QUAD;
         let mut sums = [self.zero(); T];
-        // SAFETY: features by `self`; of x the caller's word.
+        // SAFETY: features by `self`, the rest is the caller's word.
         unsafe {
             for t in 0..T {
                 let x = &*x.add(t);
                 if F::BYTES.offset > 0 {
-                    sums[t] = _mm512_madd_epi16(self.splat_pair(x.offsets[part].as_ptr()), _mm512_set1_epi16(1));
+                    let [offsets, _] = self.splat_pair(x.offsets[part].as_ptr());
+                    sums[t] = [_mm512_madd_epi16(offsets, _mm512_set1_epi16(1)); 2];
                 } else if F::BYTES.signed {
-                    sums[t] = _mm512_set1_epi32(-128 * i32::from(x.sums_32[part]));
+                    sums[t] = [_mm512_set1_epi32(-128 * i32::from(x.sums_32[part])); 2];
                 }
             }
             for k in part * quads..(part + 1) * quads {
-                let mut w = _mm512_load_si512(w[k].as_ptr().cast());
-                if F::BYTES.signed {
-                    w = _mm512_xor_si512(w, _mm512_set1_epi8(-128));
-                }
+                let w = each!(2, V => {
+                    let w = _mm512_load_si512((*panels.add(V)).w[k].as_ptr().cast());
+                    if F::BYTES.signed { _mm512_xor_si512(w, _mm512_set1_epi8(-128)) } else { w }
+                });
                 for t in 0..T {
                     let q: *const i32 = (&raw const (*x.add(t)).q).cast::<i32>().add(k);
-                    sums[t] = _mm512_dpbusd_epi32(sums[t], w, _mm512_set1_epi32(q.read()));
+                    let q = _mm512_set1_epi32(q.read());
+                    sums[t] = each!(2, V => _mm512_dpbusd_epi32(sums[t][V], w[V], q));
                 }
             }
         }
@@ -62,85 +80,79 @@ impl Lanes for Dots {
     #[inline(always)]
     unsafe fn add_sums<F: Format, const T: usize>(
         self,
-        w: &Quads,
+        panels: *const Panel,
         x: *const Activations,
         part: usize,
-        by: [__m512i; T],
-        total: &mut [__m512i; T],
+        scales: [__m512i; 2],
+        total: &mut [[__m512i; 2]; T],
     ) {
-        // SAFETY: features by `self`; of x the caller's word.
+        // SAFETY: features by `self`, the rest is the caller's word.
         unsafe {
-            let sums = self.sums::<F, T>(w, x, part);
+            let sums = self.sums::<F, T>(panels, x, part);
             for t in 0..T {
-                total[t] = _mm512_add_epi32(total[t], _mm512_mullo_epi32(sums[t], by[t]));
+                // In 32 bits: of each pair the first.
+                let factor = _mm512_set1_epi32((*x.add(t)).factors[part * F::BYTES.part / 32].into());
+                total[t] = each!(2, V => {
+                    let by = _mm512_madd_epi16(scales[V], factor);
+                    _mm512_add_epi32(total[t][V], _mm512_mullo_epi32(sums[t][V], by))
+                });
             }
         }
     }
 
-    /// In 32 bits: that of the first of each pair.
     #[inline(always)]
-    fn by(self, scales: __m512i, factor: i16) -> __m512i {
-        // SAFETY: features by `self`.
-        unsafe { _mm512_madd_epi16(scales, _mm512_set1_epi32(factor.into())) }
+    unsafe fn load_w(self, p: *const [[i16; 2]; ROWS]) -> [__m512i; 2] {
+        both!(V => _mm512_load_si512(p.byte_add(V * size_of::<Panel>()).cast()))
     }
     #[inline(always)]
-    unsafe fn load_w(self, p: *const i16) -> __m512i {
+    unsafe fn load_d(self, p: *const [f32; ROWS]) -> [__m512; 2] {
+        both!(V => _mm512_load_ps(p.byte_add(V * size_of::<Panel>()).cast()))
+    }
+    #[inline(always)]
+    unsafe fn splat_pair(self, p: *const i16) -> [__m512i; 2] {
         // SAFETY: features by `self`, memory by the caller.
-        unsafe { _mm512_loadu_si512(p.cast()) }
+        [unsafe { _mm512_set1_epi32(p.cast::<i32>().read_unaligned()) }; 2]
     }
     #[inline(always)]
-    unsafe fn splat_pair(self, p: *const i16) -> __m512i {
-        // SAFETY: features by `self`, memory by the caller.
-        unsafe { _mm512_set1_epi32(p.cast::<i32>().read_unaligned()) }
+    fn mul_w(self, a: [__m512i; 2], b: [__m512i; 2]) -> [__m512i; 2] {
+        both!(V => _mm512_mullo_epi16(a[V], b[V]))
     }
     #[inline(always)]
-    fn mul_w(self, a: __m512i, b: __m512i) -> __m512i {
+    fn zero(self) -> [__m512i; 2] {
         // SAFETY: features by `self`.
-        unsafe { _mm512_mullo_epi16(a, b) }
+        [unsafe { _mm512_setzero_si512() }; 2]
     }
     #[inline(always)]
-    fn zero(self) -> __m512i {
+    fn add_products(self, sum: [__m512i; 2], a: [__m512i; 2], b: [__m512i; 2]) -> [__m512i; 2] {
+        both!(V => _mm512_dpwssd_epi32(sum[V], a[V], b[V]))
+    }
+    #[inline(always)]
+    fn to_f32(self, a: [__m512i; 2]) -> [__m512; 2] {
+        both!(V => _mm512_cvtepi32_ps(a[V]))
+    }
+    #[inline(always)]
+    fn splat_f(self, x: f32) -> [__m512; 2] {
         // SAFETY: features by `self`.
-        unsafe { _mm512_setzero_si512() }
+        [unsafe { _mm512_set1_ps(x) }; 2]
     }
     #[inline(always)]
-    fn add_products(self, sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
-        // SAFETY: features by `self`.
-        unsafe { _mm512_dpwssd_epi32(sum, a, b) }
+    unsafe fn load_f(self, p: *const f32) -> [__m512; 2] {
+        both!(V => _mm512_loadu_ps(p.add(ROWS * V)))
     }
     #[inline(always)]
-    fn to_f32(self, a: __m512i) -> __m512 {
-        // SAFETY: features by `self`.
-        unsafe { _mm512_cvtepi32_ps(a) }
+    unsafe fn store_f(self, p: *mut f32, a: [__m512; 2]) {
+        both!(V => _mm512_storeu_ps(p.add(ROWS * V), a[V]));
     }
     #[inline(always)]
-    fn splat_f(self, x: f32) -> __m512 {
-        // SAFETY: features by `self`.
-        unsafe { _mm512_set1_ps(x) }
+    fn add(self, a: [__m512; 2], b: [__m512; 2]) -> [__m512; 2] {
+        both!(V => _mm512_add_ps(a[V], b[V]))
     }
     #[inline(always)]
-    fn load_f(self, from: &[f32; ROWS]) -> __m512 {
-        // SAFETY: features by `self`; there are 16.
-        unsafe { _mm512_loadu_ps(from.as_ptr()) }
+    fn sub(self, a: [__m512; 2], b: [__m512; 2]) -> [__m512; 2] {
+        both!(V => _mm512_sub_ps(a[V], b[V]))
     }
     #[inline(always)]
-    unsafe fn store_f(self, p: *mut f32, a: __m512) {
-        // SAFETY: features by `self`, memory by the caller.
-        unsafe { _mm512_storeu_ps(p, a) }
-    }
-    #[inline(always)]
-    fn add(self, a: __m512, b: __m512) -> __m512 {
-        // SAFETY: features by `self`.
-        unsafe { _mm512_add_ps(a, b) }
-    }
-    #[inline(always)]
-    fn sub(self, a: __m512, b: __m512) -> __m512 {
-        // SAFETY: features by `self`.
-        unsafe { _mm512_sub_ps(a, b) }
-    }
-    #[inline(always)]
-    fn mul(self, a: __m512, b: __m512) -> __m512 {
-        // SAFETY: features by `self`.
-        unsafe { _mm512_mul_ps(a, b) }
+    fn mul(self, a: [__m512; 2], b: [__m512; 2]) -> [__m512; 2] {
+        both!(V => _mm512_mul_ps(a[V], b[V]))
     }
 }
