@@ -86,7 +86,8 @@
 /// AVX2, FMA and F16C.
 #define ENGINE_ISA_AVX2 2
 
-/// AVX-512 F, BW, VL and DQ.
+/// AVX-512 F, BW, VL and DQ, and VNNI where the CPU has it. On AMD's CPUs (Zen 4 and later) prompts pass through dot products of bfloat16 where the
+/// weights are that.
 #define ENGINE_ISA_AVX512 3
 
 /// AVX-512 with VNNI, and for prompts AMX tiles of bfloat16. The system is asked for leave to use tiles, which holds for the whole
@@ -541,7 +542,7 @@ void engine_cache_cancel(const struct engine_cache *cache);
 /// Feeds tokens to many caches of one model at once: single tokens of some, pieces of prompts of others. Each does what engine_step()
 /// or engine_step_all() would do, with the same bits in the logits, but they share the passes over the weights, up to 512 tokens in
 /// one, which are most of what a step of few tokens costs. (Where prompts go through OpenBLAS, which is those of f32 weights with
-/// AVX-512, the requests of more than 16 tokens pass one after the other.)
+/// AVX-512 on Intel's CPUs, the requests of more than 16 tokens pass one after the other.)
 ///
 /// requests: engine_request[n]. A request that fails has its status, and its cache is as it was; the others go on. So does one whose
 /// cache is cancelled meanwhile. Returns ENGINE_OK if all went well, else the status of the first that failed, with its sentence, which

@@ -9,20 +9,13 @@
 //! - The order of its sums depends on the shape of the call: results are within the usual bound for any order,
 //!   |y − Σ x·w| ≤ k·2⁻²⁴/(1 − k·2⁻²⁴) · Σ|x·w|, but not the same bits for another cut of the work.
 
-use crate::kernels::{Isa, Matrix};
+use crate::kernels::{Isa, Kernels, Matrix};
 use crate::threads::ColumnsMut;
 
-/// Whether [`sgemm`] can be expected to work and to be the fastest there is beside the kernels for `isa`.
-///
-/// With AVX2 our own is (benches/LOG.md). OpenBLAS's for AVX-512 had 86 % of a Sapphire Rapids' peak; but it may choose, or be told by
-/// `OPENBLAS_CORETYPE`, the kernels of a CPU without. Other instruction sets have no kernel of our own.
-pub fn best_with(isa: Isa) -> bool {
-    imp::available()
-        && match isa {
-            Isa::Avx2 => false,
-            Isa::Avx512 | Isa::Amx => imp::has_avx512(),
-            Isa::Scalar | Isa::Neon => true,
-        }
+/// Whether [`sgemm`] can be expected to work and to be the fastest there is beside `kernels`. Where those have AVX-512, it may choose, or be told by
+/// `OPENBLAS_CORETYPE`, the kernels of a CPU without.
+pub fn best_with(kernels: &Kernels) -> bool {
+    imp::available() && kernels.prefers_blas() && (!matches!(kernels.isa(), Isa::Avx512 | Isa::Amx) || imp::has_avx512())
 }
 
 /// The product of many tokens: `out[t, c] = Σ_k w[first + c, k] · x[t, k]` for every row `t` of `x: [out.rows(), n_in]` and for as

@@ -46,7 +46,7 @@ unsafe impl Sized_ for engine_request {
 /// Feeds tokens to many caches of one model at once: single tokens of some, pieces of prompts of others. Each does what engine_step()
 /// or engine_step_all() would do, with the same bits in the logits, but they share the passes over the weights, up to 512 tokens in
 /// one, which are most of what a step of few tokens costs. (Where prompts go through OpenBLAS, which is those of f32 weights with
-/// AVX-512, the requests of more than 16 tokens pass one after the other.)
+/// AVX-512 on Intel's CPUs, the requests of more than 16 tokens pass one after the other.)
 ///
 /// requests: engine_request[n]. A request that fails has its status, and its cache is as it was; the others go on. So does one whose
 /// cache is cancelled meanwhile. Returns ENGINE_OK if all went well, else the status of the first that failed, with its sentence, which

@@ -18,7 +18,8 @@ pub const ENGINE_ISA_AUTO: i32 = 0;
 pub const ENGINE_ISA_SCALAR: i32 = 1;
 /// AVX2, FMA and F16C.
 pub const ENGINE_ISA_AVX2: i32 = 2;
-/// AVX-512 F, BW, VL and DQ.
+/// AVX-512 F, BW, VL and DQ, and VNNI where the CPU has it. On AMD's CPUs (Zen 4 and later) prompts pass through dot products of bfloat16 where the
+/// weights are that.
 pub const ENGINE_ISA_AVX512: i32 = 3;
 /// AVX-512 with VNNI, and for prompts AMX tiles of bfloat16. The system is asked for leave to use tiles, which holds for the whole
 /// process and makes its signal frames longer.

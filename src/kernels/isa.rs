@@ -85,6 +85,13 @@ impl Isa {
     }
 }
 
+/// Whether AMD made this CPU: no feature tells how fast an instruction is.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn is_amd() -> bool {
+    let id = std::arch::x86_64::__cpuid(0);
+    [id.ebx, id.edx, id.ecx].map(u32::to_le_bytes).as_flattened() == b"AuthenticAMD"
+}
+
 #[cfg(target_arch = "x86_64")]
 fn has_avx2() -> bool {
     is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")

@@ -32,7 +32,7 @@ use crate::error::Result;
 use crate::format::{DType, Float};
 use crate::threads::ColumnsMut;
 pub use attention::BlockProduct;
-use float::many::{self, Many};
+use float::many;
 use float::{Floats, Matmul, Pack, Product};
 pub use isa::Isa;
 use quant::Quants;
@@ -86,12 +86,16 @@ type LayerNorm = unsafe fn(&[f32], &[f32], Option<&[f32]>, f32, &mut [f32]);
 /// hands a table out, after the CPU was seen to have them.
 pub struct Kernels {
     isa: Isa,
+    /// See [`Product::ahead`].
+    ahead: usize,
+    /// Whether many tokens of f32 are faster by BLAS, if there is a good one, than by `many`.
+    blas: bool,
     /// Products with an [`Layout::OutIn`] matrix.
     out_in: Floats<Matmul>,
     /// Products with an [`Layout::InOut`] matrix.
     in_out: Floats<Matmul>,
     /// Products of many tokens with a matrix of either layout, where there are vectors for them.
-    many: Option<Many>,
+    many: Option<many::Multiply>,
     /// Products with a block of the cache.
     multiply_block: Floats<attention::Multiply>,
     unpack: Floats<Unpack>,
@@ -130,6 +134,11 @@ impl Kernels {
         Ok(table::of(Isa::resolve(isa)?))
     }
 
+    /// Whether products of many tokens with f32 matrices are expected to be faster by BLAS, if that has kernels for [`Kernels::isa`].
+    pub fn prefers_blas(&self) -> bool {
+        self.blas
+    }
+
     /// Which instruction set this table is for.
     pub fn isa(&self) -> Isa {
         self.isa
@@ -141,7 +150,7 @@ impl Kernels {
     pub fn matmul(&self, w: Matrix<'_>, first: usize, x: &[f32], out: &mut ColumnsMut<'_>) {
         let Matrix { dtype, layout, n_out, n_in, data } = w;
         let DType::Float(dtype) = dtype else { panic!("a product in f32 with a matrix of {}", dtype.name()) };
-        let product = Product { w: data, n_out, n_in, first, x };
+        let product = Product { w: data, n_out, n_in, first, x, ahead: self.ahead };
         product.check(dtype, out);
         let kernel = match layout {
             Layout::OutIn => self.out_in.of(dtype),
@@ -153,31 +162,30 @@ impl Kernels {
 
     /// Inputs of a block of what [`Kernels::matmul_many`] takes, where it can be called.
     pub fn block_inputs(&self) -> Option<usize> {
-        self.many.map(|many| many.inputs)
+        self.many.map(|_| many::DEPTH)
     }
 
     /// Of `x: [n_tokens, n_in]` the blocks from number `first` on into `out: [blocks, n_tokens · Kernels::block_inputs]`; the end of a block
     /// that has fewer inputs is left as it is.
     pub fn to_blocks(&self, x: &[f32], n_in: usize, first: usize, out: &mut [f32]) {
-        let Some(inputs) = self.block_inputs() else { panic!("{} takes no blocks", self.isa.name()) };
         assert!(n_in > 0 && x.len().is_multiple_of(n_in));
-        many::to_blocks(x, n_in, inputs, first, out);
+        many::to_blocks(x, n_in, first, out);
     }
 
     /// The product of many tokens with a matrix of floats in either layout: as [`Kernels::matmul`], with `x` from
     /// [`Kernels::to_blocks`], all of them, and `scratch` of at least [`Kernels::MANY_SCRATCH`] elements. An output's bits depend on its weights and its row of `x` only; they are
     /// not those of the few-token product, whose sums have another order.
     pub fn matmul_many(&self, w: Matrix<'_>, first: usize, x: &[f32], scratch: &mut [f32], out: &mut ColumnsMut<'_>) {
-        let (DType::Float(dtype), Some(many)) = (w.dtype, self.many) else {
+        let (DType::Float(dtype), Some(multiply)) = (w.dtype, self.many) else {
             panic!("{} has no products of many tokens with a matrix of {}", self.isa.name(), w.dtype.name())
         };
         let elements = w.n_out.checked_mul(w.n_in);
         assert_eq!(elements.and_then(|n| n.checked_mul(dtype.size())), Some(w.data.len()));
         assert!(first.checked_add(out.cols().len()).is_some_and(|end| end <= w.n_out));
-        assert_eq!((w.n_in.div_ceil(many.inputs) * many.inputs).checked_mul(out.rows()), Some(x.len()));
+        assert_eq!(w.n_in.next_multiple_of(many::DEPTH).checked_mul(out.rows()), Some(x.len()));
         assert!(scratch.len() >= Self::MANY_SCRATCH);
         // SAFETY: `select` saw the features; the sizes were checked.
-        unsafe { (many.multiply)(w, first, x, scratch, out) }
+        unsafe { multiply(w, first, x, scratch, out) }
     }
 
     /// Scratch for [`Kernels::matmul_many`].

@@ -31,13 +31,17 @@ pub fn tables_with_tiles() -> Vec<(&'static str, &'static Kernels)> {
     #[cfg(target_arch = "x86_64")]
     tables.push(("emulated tiles", &table::EMULATED_TILES));
     #[cfg(target_arch = "x86_64")]
+    tables.push(("emulated dot products", &table::EMULATED_DOTS));
+    #[cfg(target_arch = "x86_64")]
     if Isa::Avx2.available() {
         tables.push(("emulated tiles, avx2", &table::AVX2_EMULATED_TILES));
     }
-    if Isa::Amx.available() {
-        tables.push(("amx", table::of(Isa::Amx)));
-    } else {
-        eprintln!("SKIPPED: this CPU has no amx");
+    for isa in [Isa::Avx512, Isa::Amx] {
+        if isa.available() && table::of(isa).tiles.is_some() {
+            tables.push((isa.name(), table::of(isa)));
+        } else {
+            eprintln!("SKIPPED: this CPU has no tiles with {}", isa.name());
+        }
     }
     tables
 }

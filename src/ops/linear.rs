@@ -99,7 +99,7 @@ impl Linear {
             DType::Quant(_) => Way::Quantised,
             DType::Float(_) if path == Path::Few => Way::Few,
             // BLAS reads f32 where it lies; what would have to be converted for it first, our own kernel converts on the way.
-            DType::Float(_) if blas::best_with(kernels.isa()) && (self.sgemm_in_place() || kernels.block_inputs().is_none()) => {
+            DType::Float(_) if blas::best_with(kernels) && (self.sgemm_in_place() || kernels.block_inputs().is_none()) => {
                 Way::Sgemm
             }
             DType::Float(_) => kernels.block_inputs().map_or(Way::Few, |_| Way::Blocks),

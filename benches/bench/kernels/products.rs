@@ -88,7 +88,10 @@ fn time(report: &mut Report<'_>, name: &str, m: usize, copies: &[Linear], pool: 
     let best = tables().last().map(Kernels::isa);
     // Without vectors the many tokens of floats go through BLAS, where there is one: it is timed beside our own kernels so.
     let by_blas = |isa: Isa, path: Path| {
-        isa == Isa::Scalar && path == Path::Many && matches!(dtype, DType::Float(_)) && blas::best_with(isa)
+        isa == Isa::Scalar
+            && path == Path::Many
+            && matches!(dtype, DType::Float(_))
+            && tables().any(|kernels| kernels.isa() == isa && blas::best_with(kernels))
     };
     let is_slow =
         |isa: Isa, path: Path| isa == Isa::Scalar && m * n_out * n_in > 20_000_000 && best != Some(isa) && !by_blas(isa, path);

@@ -20,6 +20,8 @@ pub enum Unit {
     AvxVnni,
     /// Bytes by vpdpbusd, vectors of 64.
     Avx512Vnni,
+    /// bf16 by vdpbf16ps, vectors of 32.
+    Avx512Bf16,
     /// bf16 by tdpbf16ps.
     AmxBf16,
     /// Bytes by tdpbusd.
@@ -31,8 +33,17 @@ const CHAINS: usize = 12;
 const ROUNDS: usize = 2_000_000;
 
 impl Unit {
-    const ALL: [Unit; 8] =
-        [Unit::Scalar, Unit::Avx2, Unit::Avx512, Unit::Avx2Bytes, Unit::AvxVnni, Unit::Avx512Vnni, Unit::AmxBf16, Unit::AmxInt8];
+    const ALL: [Unit; 9] = [
+        Unit::Scalar,
+        Unit::Avx2,
+        Unit::Avx512,
+        Unit::Avx2Bytes,
+        Unit::AvxVnni,
+        Unit::Avx512Vnni,
+        Unit::Avx512Bf16,
+        Unit::AmxBf16,
+        Unit::AmxInt8,
+    ];
 
     /// Those of this CPU; `Scalar` only where there is nothing better.
     pub fn available() -> impl Iterator<Item = Unit> {
@@ -48,6 +59,7 @@ impl Unit {
             Unit::Avx2Bytes => "int8, AVX2",
             Unit::AvxVnni => "int8, AVX-VNNI",
             Unit::Avx512Vnni => "int8, AVX-512 VNNI",
+            Unit::Avx512Bf16 => "bf16, AVX-512 BF16",
             Unit::AmxBf16 => "bf16, AMX",
             Unit::AmxInt8 => "int8, AMX",
         }
@@ -62,6 +74,7 @@ impl Unit {
             Unit::Avx2Bytes => "int8/avx2",
             Unit::AvxVnni => "int8/avxvnni",
             Unit::Avx512Vnni => "int8/avx512vnni",
+            Unit::Avx512Bf16 => "bf16/avx512bf16",
             Unit::AmxBf16 => "bf16/amx",
             Unit::AmxInt8 => "int8/amx",
         }
@@ -83,6 +96,7 @@ impl Unit {
             Unit::AvxVnni => is_x86_feature_detected!("avxvnni"),
             Unit::Avx512 => is_x86_feature_detected!("avx512f"),
             Unit::Avx512Vnni => is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vnni"),
+            Unit::Avx512Bf16 => is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16"),
             Unit::AmxBf16 => Isa::Amx.available(),
             Unit::AmxInt8 => amx::has_int8(),
         }
@@ -114,6 +128,7 @@ impl Unit {
                 Unit::Avx2Bytes => bytes_avx2(),
                 Unit::AvxVnni => bytes_avxvnni(),
                 Unit::Avx512Vnni => bytes_avx512vnni(),
+                Unit::Avx512Bf16 => bf16_avx512(),
             }
         };
         per_instruction * CHAINS * ROUNDS
@@ -192,4 +207,12 @@ fn bytes_avx512vnni() -> usize {
     let (a, b) = (_mm512_set1_epi8(black_box(3)), _mm512_set1_epi8(black_box(5)));
     chains!(_mm512_set1_epi32(black_box(1)), |s| _mm512_dpbusd_epi32(s, a, b));
     2 * 64
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn bf16_avx512() -> usize {
+    let ones = _mm512_cvtne2ps_pbh(_mm512_set1_ps(black_box(0.5)), _mm512_set1_ps(black_box(0.25)));
+    chains!(_mm512_set1_ps(black_box(1.0)), |s| _mm512_dpbf16_ps(s, ones, ones));
+    2 * 32
 }

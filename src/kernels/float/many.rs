@@ -1,13 +1,13 @@
 //! `out[t, c] = Σ_k w[c, k] · x[t, k]` for the many tokens of a prompt, with matrices of either layout.
 //!
-//! **Order of summation**, for every output: the inputs in blocks of [`depth`]; those of a block in order, by FMA into one sum that begins
+//! **Order of summation**, for every output: the inputs in blocks of [`DEPTH`]; those of a block in order, by FMA into one sum that begins
 //! with 0; the sums of the blocks in order.
 //!
 //! **Blocking.** One call has the outputs of one task, some hundred.
 //!
 //! ```text
 //! for a block of inputs                 x: [blocks, tiles of T tokens, inputs of a block, T]
-//!   for a strip of C vectors of outputs w[strip, block] → panel: [inputs of the block, C vectors] of f32, in L1
+//!   for a strip of C vectors of outputs w[strip, block] → panel: [inputs of the block, C vectors] of f32, in L1 (AVX-512: L2)
 //!     for a tile of tokens              x[block, tile] · panel in registers, added to out[tokens, strip]
 //! ```
 //!
@@ -29,18 +29,9 @@ use std::ops::Range;
 /// scratch. To call it: the CPU has its features, and `Kernels::matmul_many` has checked the sizes.
 pub(in crate::kernels) type Multiply = unsafe fn(Matrix<'_>, usize, &[f32], &mut [f32], &mut ColumnsMut<'_>);
 
-/// The kernel of a table.
-#[derive(Clone, Copy)]
-pub(in crate::kernels) struct Many {
-    /// Inputs of a block of `x`.
-    pub inputs: usize,
-    pub multiply: Multiply,
-}
-
-/// Inputs of a block, by the number of vector registers: panels of 16 KiB with 16, of 24 KiB with 32.
-pub(in crate::kernels) const fn depth(registers: usize) -> usize {
-    if registers >= 32 { 96 } else { 256 }
-}
+/// Inputs of a block. With AVX-512 a panel is 64 KiB: on a Zen 4 a loop of tiles ran as fast with it as with 24 KiB, which are in L1, and the
+/// sums are added to the outputs less often.
+pub(in crate::kernels) const DEPTH: usize = 256;
 
 /// Tokens of a tile, at most: their sums are in registers.
 const TOKENS: usize = 6;
@@ -52,14 +43,14 @@ fn tiles(n_tokens: usize) -> impl Iterator<Item = Range<usize>> {
     (0..n).map(move |i| i * n_tokens / n..(i + 1) * n_tokens / n)
 }
 
-/// Of `x: [n_tokens, n_in]` the blocks of `depth` inputs from number `first` on: `out: [blocks, tiles, depth, tokens of the tile]`. The end of
+/// Of `x: [n_tokens, n_in]` the blocks of inputs from number `first` on: `out: [blocks, tiles, DEPTH, tokens of the tile]`. The end of
 /// the last block is left as it is.
-pub(in crate::kernels) fn to_blocks(x: &[f32], n_in: usize, depth: usize, first: usize, out: &mut [f32]) {
+pub(in crate::kernels) fn to_blocks(x: &[f32], n_in: usize, first: usize, out: &mut [f32]) {
     let n_tokens = x.len() / n_in;
-    for (block, out) in (first..).zip(out.chunks_exact_mut((n_tokens * depth).max(1))) {
-        let inputs = block * depth..n_in.min((block + 1) * depth);
+    for (block, out) in (first..).zip(out.chunks_exact_mut((n_tokens * DEPTH).max(1))) {
+        let inputs = block * DEPTH..n_in.min((block + 1) * DEPTH);
         for tile in tiles(n_tokens) {
-            let out = &mut out[tile.start * depth..tile.end * depth];
+            let out = &mut out[tile.start * DEPTH..tile.end * DEPTH];
             for (j, row) in x[tile.start * n_in..tile.end * n_in].chunks_exact(n_in).enumerate() {
                 for (x, to) in row[inputs.clone()].iter().zip(out.chunks_exact_mut(tile.len())) {
                     to[j] = *x;
@@ -70,7 +61,7 @@ pub(in crate::kernels) fn to_blocks(x: &[f32], n_in: usize, depth: usize, first:
 }
 
 /// Elements of a panel, at most.
-const PANEL: usize = 6 << 10;
+const PANEL: usize = 16 << 10;
 /// Elements of a cache line.
 const LINE: usize = LINE_BYTES / 4;
 const LINE_BYTES: usize = 64;
@@ -108,12 +99,10 @@ struct Call<'a, S, const C: usize> {
 }
 
 impl<S: Simd, const C: usize> Call<'_, S, C> {
-    /// Inputs of a block.
-    const DEPTH: usize = depth(S::REGISTERS);
     /// Outputs of a strip.
     const WIDTH: usize = C * S::LANES;
     /// Elements of a panel.
-    const PANEL: usize = Self::DEPTH * Self::WIDTH;
+    const PANEL: usize = DEPTH * Self::WIDTH;
 
     /// # Safety
     /// As for `matmul`.
@@ -125,9 +114,9 @@ impl<S: Simd, const C: usize> Call<'_, S, C> {
         if n_in == 0 {
             (0..n_tokens).for_each(|t| out.row_mut(t).fill(0.0));
         }
-        for k in (0..n_in).step_by(Self::DEPTH) {
+        for k in (0..n_in).step_by(DEPTH) {
             for c in (0..n_out).step_by(Self::WIDTH) {
-                let (inputs, outputs) = (k..n_in.min(k + Self::DEPTH), c..n_out.min(c + Self::WIDTH));
+                let (inputs, outputs) = (k..n_in.min(k + DEPTH), c..n_out.min(c + Self::WIDTH));
                 // SAFETY: passed on; inputs and outputs are inside.
                 unsafe {
                     self.fill(&inputs, outputs.clone(), n_out, panel);
@@ -206,7 +195,7 @@ impl<S: Simd, const C: usize> Call<'_, S, C> {
         out: &mut ColumnsMut<'_>,
     ) {
         let (n_tokens, ld) = (out.rows(), out.ld());
-        let x = (inputs.start / Self::DEPTH * n_tokens + t) * Self::DEPTH;
+        let x = (inputs.start / DEPTH * n_tokens + t) * DEPTH;
         // SAFETY: the panel has a row of WIDTH for each input, of which V vectors are read, `x` one of T;
         // the outputs and tokens are inside `out`.
         unsafe {
@@ -226,7 +215,7 @@ impl<S: Simd, const C: usize> Call<'_, S, C> {
                 }
             }
             // The next tile lies behind this one.
-            let mut next = Next { x: tile.x[0].wrapping_add(T * Self::DEPTH).cast(), step: T * size_of::<f32>() };
+            let mut next = Next { x: tile.x[0].wrapping_add(T * DEPTH).cast(), step: T * size_of::<f32>() };
             tile.multiply::<S, f32, _, V, PART>(self.s, &mut next);
         }
     }
@@ -269,7 +258,7 @@ impl<S: Simd, const C: usize> Call<'_, S, C> {
     #[inline(always)]
     unsafe fn rows<E: Element>(&self, inputs: &Range<usize>, outputs: Range<usize>, n_out: usize, panel: &mut [f32]) {
         let (s, n_in, n) = (self.s, inputs.len(), outputs.len());
-        assert!(n_in <= Self::DEPTH && n <= Self::WIDTH && panel.len() == Self::PANEL);
+        assert!(n_in <= DEPTH && n <= Self::WIDTH && panel.len() == Self::PANEL);
         let next = if outputs.end < n_out { (outputs.end, inputs.start) } else { (0, inputs.end) };
         let ahead = self.offset(next).wrapping_sub(self.offset((outputs.start, inputs.start)));
         for c in (0..n).step_by(S::LANES) {
@@ -296,8 +285,15 @@ impl<S: Simd, const C: usize> Call<'_, S, C> {
                         square[i] = if left >= S::LANES { E::load(s, w) } else { E::load_first(s, w, left) };
                     }
                     s.transpose(&mut square);
-                    for (i, column) in square.iter().enumerate().take(S::LANES.min(left)) {
-                        s.store(to.add((k + i) * Self::WIDTH), *column);
+                    if left >= S::LANES {
+                        for (i, column) in square.iter().enumerate().take(S::LANES) {
+                            s.store(to.add((k + i) * Self::WIDTH), *column);
+                        }
+                    } else {
+                        // A copy of it, so that the vectors of whole squares are not in memory.
+                        for (i, column) in { square }.iter().enumerate().take(left) {
+                            s.store(to.add((k + i) * Self::WIDTH), *column);
+                        }
                     }
                     k += S::LANES;
                 }
@@ -313,10 +309,10 @@ impl<S: Simd, const C: usize> Call<'_, S, C> {
     #[inline(always)]
     unsafe fn columns<E: Element>(&self, inputs: &Range<usize>, outputs: Range<usize>, n_out: usize, panel: &mut [f32]) {
         let (s, n) = (self.s, outputs.len());
-        assert!(inputs.len() <= Self::DEPTH && n <= Self::WIDTH && panel.len() == Self::PANEL);
+        assert!(inputs.len() <= DEPTH && n <= Self::WIDTH && panel.len() == Self::PANEL);
         let lines = (n_out * E::SIZE).div_ceil(LINE_BYTES); // of a row
         let each = (Self::WIDTH * E::SIZE).div_ceil(LINE_BYTES);
-        let asked = outputs.start / Self::WIDTH * Self::DEPTH * each;
+        let asked = outputs.start / Self::WIDTH * DEPTH * each;
         let (mut row, mut line) = (inputs.end + asked / lines, asked % lines);
         for (i, k) in inputs.clone().enumerate() {
             for _ in 0..each {

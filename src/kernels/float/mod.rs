@@ -50,6 +50,9 @@ pub(super) struct Product<'a> {
     pub first: usize,
     /// `[out.rows(), n_in]`
     pub x: &'a [f32],
+    /// How far ahead of its use a row of an [`OutIn`](super::Layout::OutIn) matrix is asked for, in bytes. The stream goes on in the next row of
+    /// its part.
+    pub ahead: usize,
 }
 
 impl Product<'_> {

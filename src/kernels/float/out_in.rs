@@ -13,12 +13,6 @@ use super::{Element, Product};
 use crate::kernels::simd::Simd;
 use crate::threads::ColumnsMut;
 
-/// How far ahead of its use a row is asked for, in bytes, with so many vector registers. The stream goes on in the next row of its
-/// part. A Sapphire Rapids (AVX-512) read up to a fifth more with a kilobyte; a Zen 3 (AVX2) reads a tenth to a quarter less than with
-/// 256 bytes, which is what it reads with none: what is asked for at the end of a task's parts is not wanted.
-const fn ahead(registers: usize) -> usize {
-    if registers >= 32 { 1024 } else { 256 }
-}
 /// Bytes of `x` that are used again and again while rows pass by: half of a small L2.
 const TOKEN_BLOCK: usize = 256 << 10;
 
@@ -92,7 +86,7 @@ unsafe fn tile<S: Simd, E: Element, const R: usize, const T: usize>(
         while i + line <= k {
             if prefetch {
                 for w in w {
-                    s.prefetch(w.wrapping_add(i * E::SIZE + ahead(S::REGISTERS)));
+                    s.prefetch(w.wrapping_add(i * E::SIZE + p.ahead));
                 }
             }
             for i in (i..i + line).step_by(S::LANES) {

@@ -77,7 +77,7 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     fn transpose(self, rows: &mut [__m512; MAX_LANES]) {
-        // No closures, as `map` would need: they are functions of their own, without the features.
+        // No closures, as in `transpose_rows`.
         // SAFETY: `self` proves that the CPU has the features; nothing here touches memory.
         unsafe {
             let mut integers = [_mm512_setzero_si512(); 16];
@@ -182,13 +182,32 @@ unsafe fn rounded(a: __m512) -> __m512i {
     }
 }
 
+/// Dwords of 16 rows to columns: `to[k][n]` becomes dword k of `rows[n]`.
+///
+/// # Safety
+/// The CPU has AVX-512; 64 bytes lie at each of `rows`, and there is room for 256 dwords at `to`, which begins with a cache line.
+#[inline(always)]
+pub(in crate::kernels) unsafe fn transpose_rows(rows: [*const u8; 16], to: *mut u32) {
+    // No closures, as `map` would need: they are functions of their own, without the features.
+    // SAFETY: the caller's word.
+    unsafe {
+        let mut vectors = [_mm512_setzero_si512(); 16];
+        for (vector, row) in vectors.iter_mut().zip(rows) {
+            *vector = _mm512_loadu_si512(row.cast());
+        }
+        for (i, vector) in transposed(vectors).into_iter().enumerate() {
+            _mm512_store_si512(to.add(16 * i).cast(), vector);
+        }
+    }
+}
+
 /// 16 × 16 dwords, rows to columns: pairs of rows are interleaved by dwords, then by pairs of dwords, which leaves 4 × 4 blocks of four
 /// dwords to be moved.
 ///
 /// # Safety
 /// The CPU has AVX-512.
 #[inline(always)]
-pub(in crate::kernels) unsafe fn transposed(rows: [__m512i; 16]) -> [__m512i; 16] {
+unsafe fn transposed(rows: [__m512i; 16]) -> [__m512i; 16] {
     let (mut x, mut y) = (rows, rows);
     // SAFETY: AVX-512 by the caller's word; nothing touches memory.
     unsafe {

@@ -5,9 +5,8 @@
 //! an [`Amx`].
 
 use super::{Block, Products, Tile, Unit};
-use crate::kernels::simd::avx512::transposed;
+use crate::kernels::simd::avx512::transpose_rows;
 use std::arch::asm;
-use std::arch::x86_64::*;
 use std::marker::PhantomData;
 
 /// The tiles of this thread, configured; gives them back when dropped, so that no tile state stays behind in a thread of the host.
@@ -36,10 +35,10 @@ static WHOLE: Config = Config {
 /// offset in bytes.
 macro_rules! multiply {
     ($block:expr, [$($product:tt),*]) => {{
-        let Block { a, a_step, b, b_step, steps, c, add, two } = $block;
+        let Block { a, a_step, b, b_step, steps, c, add, tokens } = $block;
         // SAFETY: the caller's word for the memory; an `Amx` is there, so the tiles are configured. All tiles are marked as changed.
         unsafe {
-            if two {
+            if tokens > 16 {
                 asm!(
                     "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
                     "test {add:e}, {add:e}", "jz 2f",
@@ -93,6 +92,7 @@ macro_rules! multiply {
 }
 
 impl Unit for Amx {
+    const ONE: bool = false;
     /// By the caller's word the CPU has AMX and AVX-512, and the system has given leave.
     #[inline(always)]
     unsafe fn new() -> Self {
@@ -113,16 +113,7 @@ impl Unit for Amx {
     #[inline(always)]
     unsafe fn transpose(&self, rows: [*const u8; 16], tile: &mut Tile) {
         // SAFETY: AVX-512 is there by the word of `new`'s caller, 64 bytes of each row by this one's.
-        // No closure, as `map` would need: it is a function of its own, without the features.
-        unsafe {
-            let mut vectors = [_mm512_setzero_si512(); 16];
-            for i in 0..16 {
-                vectors[i] = _mm512_loadu_si512(rows[i].cast());
-            }
-            for (to, row) in tile.0.chunks_exact_mut(16).zip(transposed(vectors)) {
-                _mm512_store_si512(to.as_mut_ptr().cast(), row);
-            }
-        }
+        unsafe { transpose_rows(rows, tile.0.as_mut_ptr()) }
     }
 }
 

@@ -1,9 +1,10 @@
-//! The prefill path's products on a matrix unit: tiles of bf16, summed in f32.
+//! The prefill path's products on a matrix unit, or what stands for one: tiles of bf16, summed in f32.
 //!
 //! | module | subject |
 //! |---|---|
 //! | `permission` | whether this process may use AMX |
 //! | `amx` | Intel's tiles |
+//! | `dots` | AVX-512's dot products of bf16, of bf16 weights only, in the place of a unit |
 //! | `pack` | activations and weights of any type into tiles |
 //! | `product` | the blocked product |
 //!
@@ -17,18 +18,21 @@
 //! | f16 | two terms each, the weights' exact | (u² + u²) · Σ\|w·x\| |
 //! | f32, where asked for | three terms each, both exact | (2u³ + u⁴) · Σ\|w·x\| |
 //!
-//! and by the rounding of the sums on top: 17 + P·S roundings of a product for P products of terms, γ = n·2⁻²⁴/(1 − n·2⁻²⁴).
+//! and by the rounding of the sums on top, γ = n·2⁻²⁴/(1 − n·2⁻²⁴): with `amx` n = 17 + P·S roundings of a product for P products of terms, with `dots`
+//! 32·S.
 //! Quantised weights are rounded from their f32 values, to nearest even.
 //! Terms and sums below 2⁻¹²⁶ count as zero. An infinity makes its outputs infinite or NaN, as does a number that is one in bf16.
 //!
 //! **Order of summation**, for each output: step by step of 32 inputs, and in each the products of terms as [`Products`] lists them.
-//! In one of them the even and the odd inputs are summed apart, each from zero by FMA, then both together, and that is added to the
-//! output. So its bits depend on its own weights and its own row alone: not on other tokens, nor on how the work is cut.
+//! With `amx` in one of them the even and the odd inputs are summed apart, each from zero by FMA, then both together, and that is added to the
+//! output; with `dots` input by input, of each pair the odd one first, by FMA into the output. So its bits depend on its own weights and its own row alone: not on other tokens, nor on how the work is cut.
 
 #![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, unused_imports))] // there is no unit yet for the body of it
 
 #[cfg(target_arch = "x86_64")]
 pub(super) mod amx;
+#[cfg(target_arch = "x86_64")]
+pub(super) mod dots;
 #[cfg(all(test, target_arch = "x86_64"))]
 pub(super) mod emulated;
 mod pack;
@@ -130,12 +134,14 @@ pub(super) struct Block {
     c: *mut Tile,
     /// Whether to start from what `c` holds instead of from 0.
     add: bool,
-    /// Whether the second tile of tokens counts; its part of `c` is left alone if not.
-    two: bool,
+    /// Tokens that count, 1 to 32, the first ones; of `c` the others' rows may be written or left alone.
+    tokens: usize,
 }
 
 /// A matrix unit, ready for use in this thread.
 pub(super) trait Unit {
+    /// Whether there is no other product than [`Products::One`].
+    const ONE: bool;
     /// # Safety
     /// The CPU has it, and this process may use it.
     unsafe fn new() -> Self;
@@ -168,13 +174,22 @@ pub(super) struct Functions {
     pub multiply: unsafe fn(&Product<'_>, &mut [Tile], &mut ColumnsMut<'_>),
     /// Rows of quantised weights, for `multiply`.
     pub rows: Quants<row::Read>,
+    /// Whether it takes no other weights than bf16.
+    pub bf16_only: bool,
+}
+
+impl Functions {
+    /// What makes up a product with weights of `dtype`; `None` if the unit does not take them.
+    fn products(&self, dtype: DType, split: bool) -> Option<Products> {
+        Products::of(dtype, split).filter(|_| dtype == DType::BF16 || !self.bf16_only)
+    }
 }
 
 impl Kernels {
     /// In how many terms the input of a product with weights of `dtype` on the matrix unit is packed; `None` if there is no such
     /// unit or it does not take them. f32 weights it takes if they may be `split` into bf16 terms.
     pub fn tile_terms(&self, dtype: DType, split: bool) -> Option<usize> {
-        self.tiles.as_ref().and(Products::of(dtype, split)).map(Products::terms)
+        self.tiles.as_ref()?.products(dtype, split).map(Products::terms)
     }
 
     /// Rows of `x: [n, n_in]` as tiles of `terms` terms, [`Packed::len`] of them.
@@ -194,9 +209,8 @@ impl Kernels {
     /// The product on the matrix unit: as [`Kernels::matmul`], with `x` from [`Kernels::pack_tiles`] in at least as many terms as
     /// [`Kernels::tile_terms`] says. f32 weights are split.
     pub fn matmul_tiles(&self, w: Matrix<'_>, first: usize, x: Packed<'_>, scratch: &mut [Tile], out: &mut ColumnsMut<'_>) {
-        let (Some(tiles), Some(products)) = (&self.tiles, Products::of(w.dtype, true)) else {
-            panic!("{} has no tiles", self.isa.name())
-        };
+        let Some(tiles) = &self.tiles else { panic!("{} has no tiles", self.isa.name()) };
+        let Some(products) = tiles.products(w.dtype, true) else { panic!("no tiles of {}", w.dtype.name()) };
         let (n_tokens, n) = (out.rows(), out.cols().len());
         let elements = w.n_out.checked_mul(w.n_in);
         assert_eq!(elements.and_then(|n| w.dtype.bytes(n)), Some(w.data.len()));

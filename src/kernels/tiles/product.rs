@@ -6,7 +6,7 @@
 //! finished wait in scratch, where reading them back changes no bit: the order of summation is the same for any blocking.
 
 use super::pack::{GROUP, pack_weights};
-use super::{Block, Product, SIDE, STEP, Tile, Unit};
+use super::{Block, Product, Products, SIDE, STEP, Tile, Unit};
 use crate::kernels::Layout;
 use crate::kernels::simd::Simd;
 use crate::threads::ColumnsMut;
@@ -41,6 +41,10 @@ pub(in crate::kernels) unsafe fn multiply<S: Simd, U: Unit>(
 ) {
     // SAFETY: passed on.
     unsafe {
+        if const { U::ONE } {
+            assert!(p.products == Products::One);
+            return sweep::<S, U, 1>(s, p, scratch, out);
+        }
         match p.products.terms() {
             1 => sweep::<S, U, 1>(s, p, scratch, out),
             2 => sweep::<S, U, 2>(s, p, scratch, out),
@@ -83,7 +87,7 @@ unsafe fn sweep<S: Simd, U: Unit, const T: usize>(s: S, p: &Product<'_>, scratch
                     steps: to - from,
                     c: c.as_mut_ptr(),
                     add: from > 0,
-                    two: tokens > 16,
+                    tokens,
                 };
                 ask(s, p, next(at), cols.len(), t, blocks);
                 // SAFETY: the tokens' tiles are [blocks, steps, x.terms, 2] (checked), of which t and from..to are inside; the
