@@ -135,7 +135,7 @@ macro_rules! tiles {
     ($simd:path, $ints:expr, $unit:path, $features:literal) => {{
         use crate::kernels::quant::row::{self, Row};
         use crate::kernels::quant::{Format, for_each_format};
-        use crate::kernels::tiles::{Functions, Tile, pack_rows};
+        use crate::kernels::tiles::{Functions, Tile, Unit, pack_rows};
         use $simd as Vectors;
 
         #[target_feature(enable = $features)]
@@ -147,7 +147,7 @@ macro_rules! tiles {
             row::read::<_, F>($ints, blocks, to)
         }
         let multiply = multiply_tiles!($simd, $unit, $features);
-        Functions { pack, multiply, rows: for_each_format!(read_row), bf16_only: false }
+        Functions { pack, multiply, rows: for_each_format!(read_row), bf16_only: <$unit as Unit>::BF16_ONLY }
     }};
 }
 
@@ -268,7 +268,7 @@ const DOTS: super::tiles::Functions = super::tiles::Functions {
         crate::kernels::tiles::dots::Dots,
         "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512bf16"
     ),
-    bf16_only: true,
+    bf16_only: <super::tiles::dots::Dots as super::tiles::Unit>::BF16_ONLY,
     ..AMX_TILES
 };
 
@@ -305,7 +305,7 @@ const EMULATED_UNIT: super::tiles::Functions = tiles!(
 pub(super) static EMULATED_DOTS: Kernels = Kernels {
     tiles: Some(super::tiles::Functions {
         multiply: multiply_tiles!(super::simd::emulated::Emulated, crate::kernels::tiles::emulated::Dots, "sse2"),
-        bf16_only: true,
+        bf16_only: <super::tiles::emulated::Dots as super::tiles::Unit>::BF16_ONLY,
         ..EMULATED_UNIT
     }),
     ..EMULATED_TABLE

@@ -260,7 +260,7 @@ unsafe fn unpack<S: Ints, F: Format>(s: S, p: &Product<'_>, row: usize, block: u
 }
 
 /// The 256 elements of rows that are unpacked next, asked for row by row, evenly over the parts of all products of the ones before: memory
-/// would else rest meanwhile. Not into the nearest cache, which the panels and the activations need.
+/// would else rest meanwhile.
 struct Ahead {
     /// The next row's.
     next: *const u8,
@@ -296,12 +296,18 @@ impl Ahead {
         for _ in 0..self.rows.min(self.left) {
             // Any address may be asked for: at the end there are no such rows. The line with the first byte came with the block before.
             for last in (63..group_bytes::<F>()).step_by(64) {
-                s.prefetch_far(self.next.wrapping_add(last));
+                Self::ask(s, self.next.wrapping_add(last));
             }
-            s.prefetch_far(self.next.wrapping_add(group_bytes::<F>() - 1));
+            Self::ask(s, self.next.wrapping_add(group_bytes::<F>() - 1));
             self.next = self.next.wrapping_add(self.row_bytes);
         }
         self.left = self.left.saturating_sub(self.rows);
+    }
+
+    /// Into the nearest cache, if there is room beside the panels and the activations.
+    #[inline(always)]
+    fn ask<S: Ints>(s: S, p: *const u8) {
+        if S::Lanes::PANELS > 1 { s.prefetch_far(p) } else { s.prefetch(p) }
     }
 }
 

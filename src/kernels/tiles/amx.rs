@@ -92,7 +92,8 @@ macro_rules! multiply {
 }
 
 impl Unit for Amx {
-    const ONE: bool = false;
+    const BF16_ONLY: bool = false;
+
     /// By the caller's word the CPU has AMX and AVX-512, and the system has given leave.
     #[inline(always)]
     unsafe fn new() -> Self {

@@ -20,7 +20,7 @@ const TOKENS: usize = 8;
 pub(in crate::kernels) struct Dots(());
 
 impl Unit for Dots {
-    const ONE: bool = true;
+    const BF16_ONLY: bool = true;
 
     #[inline(always)]
     unsafe fn new() -> Self {

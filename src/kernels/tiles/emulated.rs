@@ -5,7 +5,7 @@ use super::{Block, Products, Tile, Unit};
 pub(in crate::kernels) struct Emulated(());
 
 impl Unit for Emulated {
-    const ONE: bool = false;
+    const BF16_ONLY: bool = false;
 
     unsafe fn new() -> Self {
         Self(())
@@ -45,7 +45,7 @@ impl Unit for Emulated {
 pub(in crate::kernels) struct Dots(());
 
 impl Unit for Dots {
-    const ONE: bool = true;
+    const BF16_ONLY: bool = true;
 
     unsafe fn new() -> Self {
         Self(())

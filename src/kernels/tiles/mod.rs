@@ -140,8 +140,9 @@ pub(super) struct Block {
 
 /// A matrix unit, ready for use in this thread.
 pub(super) trait Unit {
-    /// Whether there is no other product than [`Products::One`].
-    const ONE: bool;
+    /// Whether it is for weights of bf16 alone, so for no other product than [`Products::One`]: others are faster without it.
+    const BF16_ONLY: bool;
+
     /// # Safety
     /// The CPU has it, and this process may use it.
     unsafe fn new() -> Self;
@@ -174,7 +175,7 @@ pub(super) struct Functions {
     pub multiply: unsafe fn(&Product<'_>, &mut [Tile], &mut ColumnsMut<'_>),
     /// Rows of quantised weights, for `multiply`.
     pub rows: Quants<row::Read>,
-    /// Whether it takes no other weights than bf16.
+    /// [`Unit::BF16_ONLY`]
     pub bf16_only: bool,
 }
 

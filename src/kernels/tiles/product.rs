@@ -41,7 +41,7 @@ pub(in crate::kernels) unsafe fn multiply<S: Simd, U: Unit>(
 ) {
     // SAFETY: passed on.
     unsafe {
-        if const { U::ONE } {
+        if const { U::BF16_ONLY } {
             assert!(p.products == Products::One);
             return sweep::<S, U, 1>(s, p, scratch, out);
         }
