@@ -10,7 +10,7 @@ pub enum Isa {
     Scalar,
     /// AVX2, FMA and F16C.
     Avx2,
-    /// AVX-512 F, BW, VL, DQ.
+    /// AVX-512 F, BW, VL, DQ; with VNNI and, on AMD's CPUs, BF16 where there are.
     Avx512,
     /// AVX-512 with VNNI, and AMX tiles of bf16.
     Amx,

@@ -1,8 +1,8 @@
 //! y = x · Wᵀ + b.
 //!
 //! Quantised matrices are multiplied with the input rounded to 8 bits, with the same bits on both paths. Where the CPU has a matrix
-//! unit, the prefill path multiplies all but f32 matrices on it, with both sides rounded to bf16. What it multiplies in f32 goes
-//! through our own kernel or BLAS, whichever is faster with the instruction set.
+//! unit, the prefill path multiplies all but f32 matrices on it, with both sides rounded to bf16; where it has fast dot products of bf16,
+//! bf16 matrices by these. What it multiplies in f32 goes through our own kernel or BLAS, whichever is faster on the CPU.
 #![forbid(unsafe_code)]
 
 mod input;

@@ -87,18 +87,18 @@ fn time(report: &mut Report<'_>, name: &str, m: usize, copies: &[Linear], pool: 
     let (n_out, n_in, dtype) = (copies[0].n_out(), copies[0].n_in(), copies[0].matrix().dtype);
     let best = tables().last().map(Kernels::isa);
     // Without vectors the many tokens of floats go through BLAS, where there is one: it is timed beside our own kernels so.
-    let by_blas = |isa: Isa, path: Path| {
-        isa == Isa::Scalar
-            && path == Path::Many
-            && matches!(dtype, DType::Float(_))
-            && tables().any(|kernels| kernels.isa() == isa && blas::best_with(kernels))
+    let is_scalar = |kernels: &Kernels| kernels.isa() == Isa::Scalar;
+    let by_blas = |kernels: &Kernels, path: Path| {
+        is_scalar(kernels) && path == Path::Many && matches!(dtype, DType::Float(_)) && blas::best_with(kernels)
     };
-    let is_slow =
-        |isa: Isa, path: Path| isa == Isa::Scalar && m * n_out * n_in > 20_000_000 && best != Some(isa) && !by_blas(isa, path);
-    let paths = |isa: Isa| [Path::Few, Path::Many].into_iter().filter(move |&path| !is_slow(isa, path));
-    let name_of =
-        |isa: Isa, path: Path| if by_blas(isa, path) { "blas".into() } else { format!("{} {}", isa.name(), path_name(path)) };
-    let ways: Vec<(&'static Kernels, Path)> = tables().flat_map(|k| paths(k.isa()).map(move |path| (k, path))).collect();
+    let is_slow = |kernels: &Kernels, path: Path| {
+        is_scalar(kernels) && m * n_out * n_in > 20_000_000 && best != Some(Isa::Scalar) && !by_blas(kernels, path)
+    };
+    let paths = |kernels: &'static Kernels| [Path::Few, Path::Many].into_iter().filter(move |&path| !is_slow(kernels, path));
+    let name_of = |kernels: &Kernels, path: Path| {
+        if by_blas(kernels, path) { "blas".into() } else { format!("{} {}", kernels.isa().name(), path_name(path)) }
+    };
+    let ways: Vec<(&'static Kernels, Path)> = tables().flat_map(|k| paths(k).map(move |path| (k, path))).collect();
     let mut runner = Runner::new(pool, &copies[0], m);
     let mut times = vec![Times::default(); ways.len()];
     let budget = Duration::from_millis(report.options.pick(400, 100)) * ways.len() as u32;
@@ -131,7 +131,7 @@ fn time(report: &mut Report<'_>, name: &str, m: usize, copies: &[Linear], pool: 
         .iter()
         .zip(&times)
         .filter(|((kernels, path), _)| !chosen(kernels, *path))
-        .map(|((kernels, path), times)| format!("{} {:.2}", name_of(kernels.isa(), *path), times.best() / chosen_s));
+        .map(|((kernels, path), times)| format!("{} {:.2}", name_of(kernels, *path), times.best() / chosen_s));
     let line = format!(
         "M {m:3} {:9.3} ms {:6.1} GB/s {:6.0} Gop/s {:4.0} %; times its time: {} ({rounds} runs)",
         1e3 * chosen_s,

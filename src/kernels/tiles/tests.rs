@@ -78,8 +78,7 @@ impl Case {
             (Products::Six, _) => 2.0 * U8.powi(3) + U8.powi(4),
         };
         let steps = (self.n_in.div_ceil(32) * pairs.len()) as f64;
-        let dots = kernels.tiles.as_ref().unwrap().bf16_only;
-        let n = if dots { 32.0 * steps } else { 17.0 + steps } * U;
+        let n = if bf16_only(kernels) { 32.0 * steps } else { 17.0 + steps } * U;
         let (w, x): (Vec<_>, Vec<_>) = (w.iter().map(terms).collect(), self.x.iter().map(terms).collect());
         for (t, c) in (0..self.m).flat_map(|t| (0..self.n_out).map(move |c| (t, c))) {
             let (mut exact, mut size, mut lost, mut sum, mut sum_size) = (0.0, 0.0, 0.0, 0.0, 0.0);
@@ -114,6 +113,11 @@ fn terms(x: &f32) -> (f64, [f64; 3]) {
         if term.is_subnormal() { 0.0 } else { f64::from(term) }
     });
     (f64::from(*x), terms)
+}
+
+/// Whether the table's products are dot products.
+fn bf16_only(kernels: &Kernels) -> bool {
+    kernels.tiles.as_ref().is_some_and(|tiles| tiles.bf16_only)
 }
 
 const FLOATS: [DType; 3] = [DType::F32, DType::Float(Float::F16), DType::BF16];
@@ -179,8 +183,7 @@ fn the_same_bits_on_every_unit() {
             let case = Case::new(dtype, *layout, 33, 512, 17);
             for (name, kernels) in tables_with_tiles() {
                 if kernels.tile_terms(dtype, true).is_some() {
-                    let dots = kernels.tiles.as_ref().unwrap().bf16_only;
-                    let want = case.run(if dots { &table::EMULATED_DOTS } else { &table::EMULATED_TILES });
+                    let want = case.run(if bf16_only(kernels) { &table::EMULATED_DOTS } else { &table::EMULATED_TILES });
                     assert!(bits(&case.run(kernels)) == bits(&want), "{name}, {}", case.name());
                 }
             }
@@ -313,7 +316,7 @@ fn no_inputs_and_no_tokens() {
 #[test]
 fn which_weights() {
     for (_, kernels) in tables_with_tiles() {
-        let unless_dots = |terms| (!kernels.tiles.as_ref().unwrap().bf16_only).then_some(terms);
+        let unless_dots = |terms| (!bf16_only(kernels)).then_some(terms);
         assert_eq!((kernels.tile_terms(DType::F32, false), kernels.tile_terms(DType::F32, true)), (None, unless_dots(3)));
         assert_eq!(kernels.tile_terms(DType::BF16, false), Some(1));
         assert_eq!(kernels.tile_terms(Quant::Q4K.into(), true), unless_dots(1));
