@@ -3,9 +3,10 @@
 //!
 //! # How a call runs
 //!
-//! A call publishes one job: a closure that takes tasks from a shared cursor until none is left. The caller runs it, and so
-//! does every worker that arrives in time; when the caller finds no task left it closes the job and waits only for the workers
-//! that did enter. So a worker that the system has put aside never holds a call up.
+//! A call publishes one job: a closure that takes tasks until none is left. The caller runs it, and so does every worker that
+//! arrives in time; when the caller finds no task left it closes the job and waits only for the workers that did enter. So a
+//! worker that the system has put aside never holds a call up. Each thread has a run of tasks of its own, from which it takes in
+//! order, so that what it asks memory for ahead it will mostly need itself; then it takes from the others'.
 //!
 //! Everything goes through one word, [`Shared::state`]: `epoch · 2^16 | SHUTDOWN | OPEN | workers inside`.
 //!
@@ -83,6 +84,8 @@ pub struct Pool {
     shared: Arc<Shared>,
     /// Held by the caller whose job the workers do.
     busy: Alone<AtomicBool>,
+    /// How many tasks were taken of each thread's run.
+    taken: Vec<AtomicUsize>,
     workers: Vec<JoinHandle<()>>,
 }
 
@@ -101,8 +104,12 @@ impl Pool {
             sleep: Mutex::new(()),
             wake: Condvar::new(),
         };
-        let mut pool =
-            Self { shared: Arc::new(shared), busy: Alone(AtomicBool::new(false)), workers: Vec::with_capacity(threads - 1) };
+        let mut pool = Self {
+            shared: Arc::new(shared),
+            busy: Alone(AtomicBool::new(false)),
+            taken: (0..threads).map(|_| AtomicUsize::new(0)).collect(),
+            workers: Vec::with_capacity(threads - 1),
+        };
         let _masked = signals::Masked::new();
         for thread in 1..threads {
             let shared = Arc::clone(&pool.shared);
@@ -135,7 +142,9 @@ impl Pool {
         if helpers == 0 || !self.try_acquire() {
             return (0..tasks).for_each(|task| f(&mut scratch[0], task));
         }
-        let cursor = Alone(AtomicUsize::new(0));
+        // Relaxed: the counts only have to give each task once; the job's own data came with `state`, and so did these zeros.
+        self.taken.iter().for_each(|taken| taken.store(0, Ordering::Relaxed));
+        let runs = helpers + 1;
         let (slots, n_slots) = (Shareable(scratch.as_mut_ptr()), scratch.len());
         let result = self.run(&|thread| {
             let slots = &slots;
@@ -145,11 +154,10 @@ impl Pool {
             // SAFETY: thread < n_slots, and `run` never has two threads of one number inside a job: this thread alone has the
             // slot. `scratch` is borrowed mutably for the whole call, which outlives the job.
             let slot = unsafe { &mut *slots.0.add(thread) };
-            // Relaxed: the cursor only has to give each number once; the job's own data came with `state`.
-            loop {
-                match cursor.0.fetch_add(1, Ordering::Relaxed) {
-                    task if task < tasks => f(slot, task),
-                    _ => return,
+            for run in (thread..runs).chain(0..thread.min(runs)) {
+                let all = run * tasks / runs..(run + 1) * tasks / runs;
+                while let Some(task) = all.clone().nth(self.taken[run].fetch_add(1, Ordering::Relaxed)) {
+                    f(slot, task);
                 }
             }
         });
