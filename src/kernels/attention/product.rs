@@ -67,6 +67,8 @@ pub(in crate::kernels) unsafe fn multiply<S: Simd, E: Element>(s: S, p: &BlockPr
     unsafe {
         match out.rows() {
             0 => (),
+            // 64 columns each: a block's keys have so many, and its values a multiple in most models.
+            1 if S::LANES == 16 => sweep::<S, E, 4, 1>(s, p, out),
             1 => sweep::<S, E, 8, 1>(s, p, out),
             _ if S::REGISTERS >= 32 => sweep::<S, E, 4, 6>(s, p, out),
             4 | 8 => sweep::<S, E, 2, 4>(s, p, out),
