@@ -107,7 +107,7 @@ fn offsets<S: Ints>(s: S, q: &[i8; BLOCK], offsets: &mut [[i16; 2]; 16]) {
     for first in [0, 8] {
         // SAFETY: there are eight times 16 bytes, and room for as many pairs.
         unsafe {
-            let quads = s.load_rows(each!(8, R => q.as_ptr().cast::<u8>().add(16 * (first + R))));
+            let quads = s.load_rows(q[16 * first..].as_ptr().cast(), 16);
             let by = s.splat_quad([OFFSET as u8; 4].as_ptr());
             let mut sum = s.splat_w(0);
             for j in 0..4 {

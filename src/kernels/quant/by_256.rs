@@ -16,8 +16,8 @@
 
 use super::activations::split_16;
 use super::by_32::{IQ4, both_nibbles};
-use super::ints::Ints;
-use super::numbers::{EIGHT, Numbers, Rows};
+use super::ints::{Ints, Lanewise};
+use super::numbers::{Numbers, Rows};
 use super::product::Scales;
 use super::{Bytes, Format, Sink, SuperBlock, f16_at};
 use crate::format::Quant;
@@ -91,7 +91,7 @@ pub(super) unsafe fn load_u32(p: *const u8) -> u32 {
 
 /// Elements of 2 bits: the lowest ones of bytes and the next for quarters at even places, the others for those at odd ones.
 #[inline(always)]
-fn two_bits<S: Ints>(s: S, bytes: S::B, c: usize) -> [S::B; 2] {
+fn two_bits<S: Lanewise>(s: S, bytes: S::B, c: usize) -> [S::B; 2] {
     match c % 2 {
         0 => [s.right::<0>(bytes, 3), s.right::<2>(bytes, 3)],
         _ => [s.right::<4>(bytes, 3), s.right::<6>(bytes, 3)],
@@ -136,12 +136,12 @@ const fn two<const J: usize, const K: usize>() -> [u8; 16] {
 /// The numbers of Q4_K and Q5_K: [`packed_scales_and_mins`] in lanes.
 ///
 /// # Safety
-/// The first 16 bytes of eight blocks lie at `rows`.
+/// The first 16 bytes of blocks lie at `rows`.
 #[inline(always)]
-unsafe fn eight_numbers<S: Ints>(s: S, rows: Rows, to: &mut Numbers<EIGHT>) {
-    // SAFETY: of the blocks the caller's word; of `to` there are eight rows.
+unsafe fn eight_numbers<S: Lanewise>(s: S, rows: Rows, to: &mut Numbers) {
+    // SAFETY: of the blocks the caller's word; `to` has as many rows.
     unsafe {
-        let [halves, a, b, c] = s.load_rows(rows.at(0));
+        let [halves, a, b, c] = rows.lines(s, 0);
         let scales = [s.right::<0>(a, 63), s.or(s.right::<0>(c, 15), s.right::<2>(a, 0x30))];
         let mins = [s.right::<0>(b, 63), s.or(s.right::<4>(c, 15), s.right::<2>(b, 0x30))];
         each!(2, I => {
@@ -182,14 +182,14 @@ impl Format for Q2K {
         [16 + c / 2 * 32 + 16 * h, 0, 0]
     }
     #[inline(always)]
-    fn elements<S: Ints>(s: S, c: usize, lines: [S::B; 3]) -> [S::B; 2] {
+    fn elements<S: Lanewise>(s: S, c: usize, lines: [S::B; 3]) -> [S::B; 2] {
         two_bits(s, lines[0], c)
     }
     #[inline(always)]
-    unsafe fn numbers<S: Ints>(s: S, rows: Rows, to: &mut Numbers<EIGHT>) {
-        // SAFETY: of the blocks the caller's word; of `to` there are eight rows.
+    unsafe fn numbers<S: Lanewise>(s: S, rows: Rows, to: &mut Numbers) {
+        // SAFETY: of the blocks the caller's word; `to` has as many rows.
         unsafe {
-            let bytes = s.load_rows(rows.at(0));
+            let bytes = rows.lines(s, 0);
             each!(4, I => {
                 let [scales, mins] = both_nibbles(s, bytes[I]);
                 each!(4, J => {
@@ -199,7 +199,7 @@ impl Format for Q2K {
                 s.store_w(to.mins[I].as_mut_ptr().cast(), s.words(s.pick(mins, &const { two::<0, 2>() })));
                 s.store_w(to.mins[I + 4].as_mut_ptr().cast(), s.words(s.pick(mins, &const { two::<1, 3>() })));
             });
-            let [d, e] = s.both_halves(s.load_rows(rows.at(68))[3]);
+            let [d, e] = s.both_halves(rows.lines(s, 68)[3]);
             s.store_f(to.d[0].as_mut_ptr(), d);
             s.store_f(to.d[1].as_mut_ptr(), e);
         }
@@ -294,11 +294,11 @@ impl Format for Q4K {
         [16 + 32 * c + 16 * h, 0, 0]
     }
     #[inline(always)]
-    fn elements<S: Ints>(s: S, _: usize, lines: [S::B; 3]) -> [S::B; 2] {
+    fn elements<S: Lanewise>(s: S, _: usize, lines: [S::B; 3]) -> [S::B; 2] {
         both_nibbles(s, lines[0])
     }
     #[inline(always)]
-    unsafe fn numbers<S: Ints>(s: S, rows: Rows, to: &mut Numbers<EIGHT>) {
+    unsafe fn numbers<S: Lanewise>(s: S, rows: Rows, to: &mut Numbers) {
         // SAFETY: passed on.
         unsafe { eight_numbers(s, rows, to) }
     }
@@ -322,6 +322,7 @@ impl Format for Q5K {
     const BYTES: Bytes = Bytes { signed: false, largest: 31, part: 32, scale: 63, mins: true, offset: 0 };
     const FEW: usize = 4;
     const LINES: usize = 2;
+    const SHARED: bool = true;
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut [f32]) {
         let (d, e, scales) = (f16_at(block, 0), f16_at(block, 2), scales_and_mins(&block[4..16]));
@@ -338,12 +339,12 @@ impl Format for Q5K {
         [16 + 16 * h, 48 + 32 * c + 16 * h, 0]
     }
     #[inline(always)]
-    fn elements<S: Ints>(s: S, c: usize, lines: [S::B; 3]) -> [S::B; 2] {
+    fn elements<S: Lanewise>(s: S, c: usize, lines: [S::B; 3]) -> [S::B; 2] {
         let (high, low) = (s.down(lines[0], 2 * c), both_nibbles(s, lines[1]));
         [s.or(low[0], s.left::<4>(high, 16)), s.or(low[1], s.left::<3>(high, 16))]
     }
     #[inline(always)]
-    unsafe fn numbers<S: Ints>(s: S, rows: Rows, to: &mut Numbers<EIGHT>) {
+    unsafe fn numbers<S: Lanewise>(s: S, rows: Rows, to: &mut Numbers) {
         // SAFETY: passed on.
         unsafe { eight_numbers(s, rows, to) }
     }
@@ -366,6 +367,7 @@ impl Format for Q6K {
     const TYPE: Quant = Quant::Q6K;
     const BYTES: Bytes = Bytes { signed: false, largest: 63, part: 16, scale: 128, mins: false, offset: 32 };
     const FEW: usize = 4;
+    const FEW_WIDE: usize = 8;
     const QUARTERS: usize = 2;
     const LINES: usize = 3;
     #[inline(always)]
@@ -386,7 +388,7 @@ impl Format for Q6K {
         [c / 2 * 64 + 16 * h, c / 2 * 64 + 32 + 16 * h, 128 + c / 2 * 32 + 16 * h]
     }
     #[inline(always)]
-    fn elements<S: Ints>(s: S, c: usize, lines: [S::B; 3]) -> [S::B; 2] {
+    fn elements<S: Lanewise>(s: S, c: usize, lines: [S::B; 3]) -> [S::B; 2] {
         let [a, b, high] = lines;
         match c % 2 {
             0 => [s.or(s.right::<0>(a, 15), s.left::<4>(high, 48)), s.or(s.right::<0>(b, 15), s.left::<2>(high, 48))],
@@ -394,17 +396,17 @@ impl Format for Q6K {
         }
     }
     #[inline(always)]
-    unsafe fn numbers<S: Ints>(s: S, rows: Rows, to: &mut Numbers<EIGHT>) {
-        // SAFETY: of the blocks the caller's word; of `to` there are eight rows.
+    unsafe fn numbers<S: Lanewise>(s: S, rows: Rows, to: &mut Numbers) {
+        // SAFETY: of the blocks the caller's word; `to` has as many rows.
         unsafe {
-            let scales = s.load_rows(rows.at(192));
+            let scales = rows.lines(s, 192);
             each!(4, I => {
                 each!(4, J => {
                     let twice = s.upper(s.words(s.pick(scales[I], &const { twice::<J>(true) })));
                     s.store_w(to.scales[split_16(4 * I + J)].as_mut_ptr().cast(), twice);
                 });
             });
-            let [_, d] = s.both_halves(s.load_rows(rows.at(194))[3]);
+            let [_, d] = s.both_halves(rows.lines(s, 194)[3]);
             s.store_f(to.d[0].as_mut_ptr(), d);
         }
     }

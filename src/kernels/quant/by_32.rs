@@ -13,8 +13,8 @@
 //! Byte i of the nibbles holds element i below and element i + 16 above; bit i of the high bits belongs to element i.
 
 use super::activations::split;
-use super::ints::Ints;
-use super::numbers::{EIGHT, Numbers, Rows};
+use super::ints::{Ints, Lanewise};
+use super::numbers::{Numbers, Rows};
 use super::{Blocks, Bytes, Format, Sink, f16_at};
 use crate::format::Quant;
 
@@ -46,7 +46,7 @@ fn five_bits(bits: &[u8], qs: &[u8], out: &mut [f32], f: impl Fn(u8) -> f32) {
 
 /// The nibbles of bytes: the lower ones, then the upper.
 #[inline(always)]
-pub(super) fn both_nibbles<S: Ints>(s: S, bytes: S::B) -> [S::B; 2] {
+pub(super) fn both_nibbles<S: Lanewise>(s: S, bytes: S::B) -> [S::B; 2] {
     [s.right::<0>(bytes, 15), s.right::<4>(bytes, 15)]
 }
 
@@ -86,11 +86,11 @@ enum Min {
 /// # Safety
 /// Eight blocks lie at each of `rows`, of at least 16 bytes.
 #[inline(always)]
-unsafe fn numbers<S: Ints>(s: S, rows: Rows, to: &mut Numbers<EIGHT>, stride: usize, min: Min) {
+unsafe fn numbers<S: Lanewise>(s: S, rows: Rows, to: &mut Numbers, stride: usize, min: Min) {
     for j in 0..8 {
-        // SAFETY: of the blocks the caller's word; of `to` there are eight rows.
+        // SAFETY: of the blocks the caller's word; `to` has as many rows.
         unsafe {
-            let [d, own] = s.both_halves(s.load_rows(rows.at(j * stride))[0]);
+            let [d, own] = s.both_halves(rows.lines(s, j * stride)[0]);
             s.store_f(to.d[split(j)].as_mut_ptr(), d);
             match min {
                 Min::None => {}
@@ -126,11 +126,11 @@ impl Format for Q4_0 {
         [18 * (2 * c + h) + 2, 0, 0]
     }
     #[inline(always)]
-    fn elements<S: Ints>(s: S, _: usize, lines: [S::B; 3]) -> [S::B; 2] {
+    fn elements<S: Lanewise>(s: S, _: usize, lines: [S::B; 3]) -> [S::B; 2] {
         both_nibbles(s, lines[0])
     }
     #[inline(always)]
-    unsafe fn numbers<S: Ints>(s: S, rows: Rows, to: &mut Numbers<EIGHT>) {
+    unsafe fn numbers<S: Lanewise>(s: S, rows: Rows, to: &mut Numbers) {
         // SAFETY: passed on.
         unsafe { numbers(s, rows, to, 18, Min::Times(-8.0)) }
     }
@@ -167,11 +167,11 @@ impl Format for Q4_1 {
         [20 * (2 * c + h) + 4, 0, 0]
     }
     #[inline(always)]
-    fn elements<S: Ints>(s: S, _: usize, lines: [S::B; 3]) -> [S::B; 2] {
+    fn elements<S: Lanewise>(s: S, _: usize, lines: [S::B; 3]) -> [S::B; 2] {
         both_nibbles(s, lines[0])
     }
     #[inline(always)]
-    unsafe fn numbers<S: Ints>(s: S, rows: Rows, to: &mut Numbers<EIGHT>) {
+    unsafe fn numbers<S: Lanewise>(s: S, rows: Rows, to: &mut Numbers) {
         // SAFETY: passed on.
         unsafe { numbers(s, rows, to, 20, Min::Own) }
     }
@@ -272,11 +272,11 @@ impl Format for Q8_0 {
         [68 * c + 2 + 16 * h, 68 * c + 36 + 16 * h, 0]
     }
     #[inline(always)]
-    fn elements<S: Ints>(_: S, _: usize, lines: [S::B; 3]) -> [S::B; 2] {
+    fn elements<S: Lanewise>(_: S, _: usize, lines: [S::B; 3]) -> [S::B; 2] {
         [lines[0], lines[1]]
     }
     #[inline(always)]
-    unsafe fn numbers<S: Ints>(s: S, rows: Rows, to: &mut Numbers<EIGHT>) {
+    unsafe fn numbers<S: Lanewise>(s: S, rows: Rows, to: &mut Numbers) {
         // SAFETY: passed on.
         unsafe { numbers(s, rows, to, 34, Min::None) }
     }
@@ -310,12 +310,12 @@ impl Format for Iq4Nl {
         [18 * (2 * c + h) + 2, 0, 0]
     }
     #[inline(always)]
-    fn elements<S: Ints>(s: S, _: usize, lines: [S::B; 3]) -> [S::B; 2] {
+    fn elements<S: Lanewise>(s: S, _: usize, lines: [S::B; 3]) -> [S::B; 2] {
         let [first, last] = both_nibbles(s, lines[0]);
         [s.lookup(&IQ4, first), s.lookup(&IQ4, last)]
     }
     #[inline(always)]
-    unsafe fn numbers<S: Ints>(s: S, rows: Rows, to: &mut Numbers<EIGHT>) {
+    unsafe fn numbers<S: Lanewise>(s: S, rows: Rows, to: &mut Numbers) {
         // SAFETY: passed on.
         unsafe { numbers(s, rows, to, 18, Min::None) }
     }

@@ -2,126 +2,105 @@
 //!
 //! **Order of summation**: that of `product`, for one token. So an output has the same bits whatever else is computed beside it.
 //!
-//! **Layout.** Lanes are rows. Of eight rows 16 bytes each are transposed as they lie in the file,
+//! **Layout.** Lanes are rows. Of as many rows as a vector has lanes of 32 bits, 8 or 16, 16 bytes each are transposed as they lie in the file,
 //!
 //! ```text
-//! line[j] = | row 0: 4j..4j+4 | row 1: 4j..4j+4 | … | row 7: 4j..4j+4 |       j = 0..4
+//! line[j] = | row 0: 4j..4j+4 | row 1: 4j..4j+4 | … | row 7: 4j..4j+4 | …      j = 0..4
 //! ```
 //!
 //! and become elements there, which meet the same four activations of a token in all lanes. So nothing is stored in between, and no lanes have to be
 //! summed; but for one token, which waits for memory, `product` reads more of each row at once.
 //!
-//! **Blocking.** The limit is memory: the eight rows are streams read from as many parts of the call's range, each asked for ahead of its
-//! use, a row at a time.
+//! **Blocking.** The limit is memory. The rows of a vector are next to each other: a group. The group after the next is asked for into the second cache
+//! meanwhile, from end to end; of this one, the rows' next blocks are asked for into the first.
 
 // Loops by number: what iterators are made of is functions of their own, which a compiler may leave without the CPU's features.
 #![allow(clippy::needless_range_loop)]
 
 use super::activations::{Activations, BLOCK, split};
-use super::ints::Ints;
+use super::ints::Lanewise;
 use super::many::{OFFSET, QUAD, by_256, place_of};
-use super::numbers::{EIGHT, Numbers, Rows};
+use super::numbers::{MAX_ROWS, Numbers, Rows};
 use super::product::MAX_BYTES;
 use super::{Format, Product, group_bytes};
 use crate::threads::ColumnsMut;
 
-/// How far ahead of its use a row is asked for, in bytes. The stream goes on in the next row of its part.
-const AHEAD: usize = 384;
-/// The largest [`Format::FEW`].
-const MOST: usize = 8;
+/// How many groups ahead of its use a group is asked for.
+const AHEAD: usize = 2;
+/// The most tokens.
+pub(super) const MOST: usize = 16;
+
+/// Up to how many tokens are a few.
+pub(super) const fn most<S: Lanewise, F: Format>() -> usize {
+    if S::ROWS == MAX_ROWS { F::FEW_WIDE } else { F::FEW }
+}
 
 /// # Safety
 /// `p` has passed `Product::check` for `F` and `out`.
 #[inline(always)]
-pub(super) unsafe fn matmul<S: Ints, F: Format>(s: S, p: &Product<'_>, out: &mut ColumnsMut<'_>) {
-    let cols = out.cols().len();
+pub(super) unsafe fn matmul<S: Lanewise, F: Format>(s: S, p: &Product<'_>, out: &mut ColumnsMut<'_>) {
     assert!((2..=MOST).contains(&out.rows()));
     let mut numbers = Numbers::ZERO;
-    let mut at = 0;
-    // SAFETY: passed on; the rows are below cols.
-    unsafe {
-        while cols - at >= EIGHT {
-            let part = part((cols - at) / EIGHT, p.row_bytes::<F>());
-            for i in at..at + part {
-                eight::<S, F>(s, p, each!(8, R => i + R * part), Some(part), &mut numbers, out);
-            }
-            at += EIGHT * part;
-        }
-        if at < cols {
-            // The last one in the place of those that are not there.
-            eight::<S, F>(s, p, each!(8, R => (at + R).min(cols - 1)), None, &mut numbers, out);
-        }
+    for first in (0..out.cols().len()).step_by(S::ROWS) {
+        // SAFETY: passed on; the column is one of `out`.
+        unsafe { group::<S, F>(s, p, first, &mut numbers, out) };
     }
 }
 
-/// The outputs `cols`, which are `apart` from each other if that is the same for all.
+/// The outputs from column `first` on, as many as there are lanes.
 ///
 /// # Safety
-/// As for [`matmul`], of at least 2 and at most [`MOST`] tokens; `cols` are columns of `out`.
+/// As for [`matmul`], of at least 2 and at most [`MOST`] tokens; `first` is a column of `out`.
 #[inline(always)]
-unsafe fn eight<S: Ints, F: Format>(
-    s: S,
-    p: &Product<'_>,
-    cols: [usize; EIGHT],
-    apart: Option<usize>,
-    numbers: &mut Numbers<EIGHT>,
-    out: &mut ColumnsMut<'_>,
-) {
+unsafe fn group<S: Lanewise, F: Format>(s: S, p: &Product<'_>, first: usize, numbers: &mut Numbers, out: &mut ColumnsMut<'_>) {
     let (group_bytes, row_bytes, tokens) = (group_bytes::<F>(), p.row_bytes::<F>(), out.rows());
     let (blocks, rest) = (p.n_in.div_ceil(BLOCK), row_bytes % group_bytes);
-    let mut sums = [[0.0; EIGHT]; MOST];
+    let n = S::ROWS.min(out.cols().len() - first);
+    let mut sums = [[0.0; MAX_ROWS]; MOST];
     for b in 0..blocks {
         // SAFETY: `check` saw that w has n_out rows of n_in elements, in whole blocks, and that first + cols are below n_out; that x
-        // has a block of each token for each 256 elements of a row, the last of which may be a part: the rest is filled up with
-        // zeros, blocks of scale 0 which meet activations of 0.
+        // has a block of each token for each 256 elements of a row, the last of which may be a part. What is not there, of it and of the rows,
+        // is zeros: blocks of scale 0.
         unsafe {
-            let row = |r: usize| p.w.as_ptr().add((p.first + cols[r]) * row_bytes + b * group_bytes);
-            let copied: [[u8; MAX_BYTES]; EIGHT];
-            let rows = match apart {
-                Some(apart) if b < blocks - 1 || rest == 0 => Rows { first: row(0), stride: apart * row_bytes },
-                _ => {
-                    let bytes = if b == blocks - 1 && rest > 0 { rest } else { group_bytes };
-                    copied = each!(8, R => {
-                        let mut copy = [0; MAX_BYTES];
-                        std::ptr::copy_nonoverlapping(row(R), copy.as_mut_ptr(), bytes);
-                        copy
-                    });
-                    Rows { first: copied.as_ptr().cast(), stride: MAX_BYTES }
+            let w = p.w.as_ptr().add((p.first + first) * row_bytes + b * group_bytes);
+            let whole = b < blocks - 1 || rest == 0;
+            let mut copied;
+            let rows = if n == S::ROWS && whole {
+                Rows { first: w, stride: row_bytes }
+            } else {
+                let bytes = if whole { group_bytes } else { rest };
+                copied = [[0; MAX_BYTES]; MAX_ROWS];
+                for r in 0..n {
+                    std::ptr::copy_nonoverlapping(w.add(r * row_bytes), copied[r].as_mut_ptr(), bytes);
                 }
+                Rows { first: copied.as_ptr().cast(), stride: MAX_BYTES }
             };
             F::numbers(s, rows, numbers);
+            if F::SHARED {
+                for h in 0..2 {
+                    let line = rows.lines(s, F::lines(0, h)[0]);
+                    each!(4, J => s.store(numbers.shared[4 * h + J].as_mut_ptr().cast(), line[J]));
+                }
+            }
+            // A group's bytes from end to end, as many for each block.
+            let mut ahead = Some(w.wrapping_add(AHEAD * S::ROWS * row_bytes + b * (S::ROWS - 1) * group_bytes));
             let x = &p.x[b * tokens..][..tokens];
             let mut t = 0;
             while t < tokens {
-                let (x, sums) = (x.as_ptr().add(t), sums.as_mut_ptr().add(t));
-                let ahead = if t == 0 { AHEAD } else { 0 }; // asked for once
+                let (x, sums, ahead) = (x.as_ptr().add(t), sums.as_mut_ptr().add(t), ahead.take());
                 // What is left is 2 at least: of 5 tokens 3 come first.
                 t += match tokens - t {
                     2 => add::<S, F, 2>(s, rows, numbers, x, sums, ahead),
                     3 | 5 | 6 => add::<S, F, 3>(s, rows, numbers, x, sums, ahead),
+                    8 | 10.. if const { S::ROWS == MAX_ROWS } => add::<S, F, 8>(s, rows, numbers, x, sums, ahead),
                     _ => add::<S, F, 4>(s, rows, numbers, x, sums, ahead),
                 };
             }
         }
     }
     for t in 0..tokens {
-        let y = out.row_mut(t);
-        for r in 0..EIGHT {
-            y[cols[r]] = sums[t][r];
-        }
+        out.row_mut(t)[first..][..n].copy_from_slice(&sums[t][..n]);
     }
-}
-
-/// Rows of each of eight parts, `most` or a few less: so that the same row of all does not lie at the same place of a page, where the eight would be
-/// in each other's way in the nearest cache.
-fn part(most: usize, row_bytes: usize) -> usize {
-    const PAGE: usize = 4096;
-    const APART: usize = 192;
-    let apart = |rows: usize| {
-        let mut places = (1..EIGHT).map(|r| r * rows * row_bytes % PAGE);
-        places.all(|place| place.min(PAGE - place) >= APART)
-    };
-    (most.saturating_sub(7).max(1)..=most).rev().find(|rows| apart(*rows)).unwrap_or(most)
 }
 
 /// Where the first quad of a quarter's elements is that the line of half `h` has; `o` is the vector of [`Format::elements`] that has it.
@@ -132,7 +111,7 @@ const fn element<F: Format>(c: usize, h: usize, o: usize) -> usize {
 /// How products are summed over a part.
 struct Way<S, F>(S, F);
 
-impl<S: Ints, F: Format> Way<S, F> {
+impl<S: Lanewise, F: Format> Way<S, F> {
     /// In 32 bits, by what the CPU has for it or because sums of 16 bits would be too many; else in 16.
     const WIDE: bool = S::DOTS || F::BYTES.fits() < 4;
     /// Whether a sum goes on from one half of a quarter to the other.
@@ -141,12 +120,12 @@ impl<S: Ints, F: Format> Way<S, F> {
 
 /// What the products of a part's elements are summed in: one of the two, see [`Way`].
 #[derive(Clone, Copy)]
-struct Sum<S: Ints> {
+struct Sum<S: Lanewise> {
     narrow: S::W,
     wide: S::I,
 }
 
-impl<S: Ints> Sum<S> {
+impl<S: Lanewise> Sum<S> {
     #[inline(always)]
     fn zero(s: S) -> Self {
         Self { narrow: s.splat_w(0), wide: s.zero() }
@@ -159,6 +138,11 @@ impl<S: Ints> Sum<S> {
     #[inline(always)]
     unsafe fn new<F: Format>(s: S, x: *const Activations, at: usize) -> Self {
         let mut sum = Self::zero(s);
+        if F::BYTES.signed && Way::<S, F>::WIDE && (!F::SPLIT || at.is_multiple_of(32)) {
+            debug_assert!(F::BYTES.part == 32);
+            // SAFETY: the caller's word.
+            sum.wide = s.signed_sum(unsafe { (*x).sums_32[at / 32] });
+        }
         if F::BYTES.offset > 0 {
             debug_assert!(F::BYTES.part == 16 && F::BYTES.offset == OFFSET as u8);
             // SAFETY: the caller's word.
@@ -184,13 +168,13 @@ impl<S: Ints> Sum<S> {
         }
     }
 
-    /// `total`, and the sum times `by`, which has the same number twice in each lane.
+    /// `total`, and the sum times `scales`, each of which is there twice, and `factor`.
     #[inline(always)]
-    fn scaled<F: Format>(self, s: S, total: S::I, by: S::W) -> S::I {
+    fn scaled<F: Format>(self, s: S, total: S::I, scales: S::W, factor: i16) -> S::I {
         if Way::<S, F>::WIDE {
-            s.add_i(total, s.mul_lanes(self.wide, s.first_of_two(by)))
+            s.add_i(total, s.mul_lanes(self.wide, s.firsts(scales, factor)))
         } else {
-            s.add_products(total, self.narrow, by)
+            s.add_products(total, self.narrow, s.mul_w(scales, s.splat_w(factor)))
         }
     }
 
@@ -201,19 +185,19 @@ impl<S: Ints> Sum<S> {
     }
 }
 
-/// Adds the products of the 256 elements of each row with those of T tokens at `x` to their `sums`, and asks for what is `ahead` in the rows;
+/// Adds the products of the 256 elements of each row with those of T tokens at `x` to their `sums`, and asks for as many bytes from `ahead` on;
 /// returns T.
 ///
 /// # Safety
 /// All of it is there.
 #[inline(always)]
-unsafe fn add<S: Ints, F: Format, const T: usize>(
+unsafe fn add<S: Lanewise, F: Format, const T: usize>(
     s: S,
     rows: Rows,
-    numbers: &Numbers<EIGHT>,
+    numbers: &Numbers,
     x: *const Activations,
-    sums: *mut [f32; EIGHT],
-    ahead: usize,
+    sums: *mut [f32; MAX_ROWS],
+    ahead: Option<*const u8>,
 ) -> usize {
     // SAFETY: the caller's word.
     unsafe {
@@ -225,15 +209,23 @@ unsafe fn add<S: Ints, F: Format, const T: usize>(
         // A loop, as the code would else be too long, for a compiler too.
         for i in 0..8 / F::QUARTERS {
             let (c, h) = (i / 2 * F::QUARTERS, i % 2);
-            for r in 0..F::QUARTERS {
-                let row = rows.first.wrapping_add((i * F::QUARTERS + r) * rows.stride + ahead);
-                for line in (0..group_bytes::<F>()).step_by(64) {
-                    s.prefetch(row.wrapping_add(line));
+            if let Some(ahead) = ahead {
+                let bytes = S::ROWS * group_bytes::<F>() * F::QUARTERS / 8;
+                // Any address may be asked for: at the end there are no such rows.
+                for line in (i * bytes..(i + 1) * bytes).step_by(64) {
+                    s.prefetch_far(ahead.wrapping_add(line));
+                }
+                let each = S::ROWS / 8 * F::QUARTERS;
+                for r in i * each..(i + 1) * each {
+                    for line in (0..group_bytes::<F>()).step_by(64) {
+                        s.prefetch(rows.first.wrapping_add(r * rows.stride + group_bytes::<F>() + line));
+                    }
                 }
             }
             let at = F::lines(c, h);
-            let first = s.load_rows(rows.at(at[0]));
-            let [second, third] = each!(2, L => if L + 1 < F::LINES { s.load_rows(rows.at(at[L + 1])) } else { first });
+            let first =
+                if F::SHARED { each!(4, J => s.load(numbers.shared[4 * h + J].as_ptr().cast())) } else { rows.lines(s, at[0]) };
+            let [second, third] = each!(2, L => if L + 1 < F::LINES { rows.lines(s, at[L + 1]) } else { first });
             let lines = [first, second, third];
             each!(2, K => if K < F::QUARTERS {
                 let c = c + K;
@@ -260,8 +252,7 @@ unsafe fn add<S: Ints, F: Format, const T: usize>(
                         let at = element::<F>(c, h, O);
                         let scales = s.load_w(numbers.scales[place_of::<F>(at / F::BYTES.part)].as_ptr().cast());
                         for t in 0..T {
-                            let by = s.mul_w(scales, s.splat_w((*x.add(t)).factors[at / 32]));
-                            total[t] = of[t][O].scaled::<F>(s, total[t], by);
+                            total[t] = of[t][O].scaled::<F>(s, total[t], scales, (*x.add(t)).factors[at / 32]);
                         }
                     });
                 } else if F::SPLIT {
@@ -314,16 +305,9 @@ unsafe fn add<S: Ints, F: Format, const T: usize>(
 /// # Safety
 /// There is a token at `x`.
 #[inline(always)]
-unsafe fn of_part<S: Ints, F: Format>(
-    s: S,
-    to: S::F,
-    sum: S::I,
-    numbers: &Numbers<EIGHT>,
-    x: *const Activations,
-    j: usize,
-) -> S::F {
+unsafe fn of_part<S: Lanewise, F: Format>(s: S, to: S::F, sum: S::I, numbers: &Numbers, x: *const Activations, j: usize) -> S::F {
     let i = split(j);
-    // SAFETY: the caller's word; there are eight rows.
+    // SAFETY: the caller's word; there are as many rows as lanes.
     unsafe {
         let x = &*x;
         let mut p = s.mul(s.to_f32(sum), s.mul(s.load_f(numbers.d[i].as_ptr()), s.splat_f(x.scales[i])));
@@ -331,24 +315,5 @@ unsafe fn of_part<S: Ints, F: Format>(
             p = s.add(p, s.mul(s.load_f(numbers.m[i].as_ptr()), s.splat_f(x.sums[i])));
         }
         s.add(to, p)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{EIGHT, part};
-
-    #[test]
-    fn parts_are_apart_where_they_can_be() {
-        for row_bytes in [144, 1152, 1680, 2176, 3168, 4096, 4620] {
-            for most in 1..300 {
-                let rows = part(most, row_bytes);
-                assert!(rows <= most && rows + 8 > most);
-                // Multiples of a page are so whatever their number of rows is; of few rows there is not much choice.
-                let places = (0..EIGHT).map(|r| r * rows * row_bytes % 4096);
-                let distinct = places.collect::<std::collections::HashSet<_>>().len();
-                assert!(distinct == EIGHT || row_bytes == 4096 || most < 8, "{most} rows of {row_bytes} bytes: {rows}");
-            }
-        }
     }
 }

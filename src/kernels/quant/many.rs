@@ -24,7 +24,7 @@ pub(in crate::kernels) mod vnni;
 
 use super::activations::{Activations, BLOCK, split_16};
 use super::ints::Ints;
-use super::numbers::{EIGHT, MAX_PARTS, Numbers};
+use super::numbers::{MAX_PARTS, MAX_ROWS, Numbers};
 use super::product::MAX_BYTES;
 use super::row::{store, store_in_order};
 use super::{Blocks, Format, Product, Sink, SuperBlock, group_bytes};
@@ -35,7 +35,9 @@ use std::mem::offset_of;
 use std::ops::Range;
 
 /// Rows of a panel: a lane each.
-const ROWS: usize = 16;
+const ROWS: usize = MAX_ROWS;
+/// Rows that are unpacked at once: half a panel.
+const EIGHT: usize = ROWS / 2;
 /// The largest [`Lanes::PANELS`].
 const MAX_PANELS: usize = 2;
 /// Bytes that are multiplied together: those of one lane.
@@ -58,7 +60,7 @@ const fn are_few(blocks: usize) -> bool {
 pub struct Panel {
     /// As drawn above.
     w: [[[u8; QUAD]; ROWS]; BLOCK / QUAD],
-    numbers: Numbers<ROWS>,
+    numbers: Numbers,
 }
 
 impl Panel {
@@ -98,8 +100,7 @@ unsafe fn lines<S: Ints>(s: S, n: usize, rows: *const u8, to: *mut u8) {
     for i in (0..n).step_by(4) {
         // SAFETY: the caller's word.
         unsafe {
-            let row = rows.add(i * QUAD);
-            let vectors = s.load_rows(each!(8, R => row.add(R * size_of::<Row>())));
+            let vectors = s.load_rows(rows.add(i * QUAD), size_of::<Row>());
             each!(4, I => s.store(to.add((i + I) * ROWS * QUAD), vectors[I]));
         }
     }

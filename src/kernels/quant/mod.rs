@@ -52,8 +52,8 @@ use crate::format::{DType, Quant};
 use crate::threads::ColumnsMut;
 use activations::{Activations, BLOCK, MAX_FACTOR, Scaling};
 use half::f16;
-use ints::Ints;
-use numbers::{EIGHT, Numbers, Rows};
+use ints::{Ints, Lanewise};
+use numbers::{Numbers, Rows};
 use product::Scales;
 
 /// A thing for each quantised type.
@@ -77,6 +77,8 @@ pub(super) trait Format: 'static {
 
     /// Up to how many tokens `few` takes, which needs what follows up to `numbers`; 0 where it does not take the type, which has its own `quarter` then.
     const FEW: usize = 0;
+    /// The same with vectors of 16 rows.
+    const FEW_WIDE: usize = if Self::FEW > 0 { few::MOST } else { 0 };
     /// Quarters whose elements lie in the same lines: 1, or 2 that follow each other.
     const QUARTERS: usize = 1;
     /// Whether the two vectors of [`Format::elements`] are the halves of the 32 elements that a line is of; else the first is of 32 elements, and the
@@ -84,14 +86,16 @@ pub(super) trait Format: 'static {
     const SPLIT: bool = false;
     /// How many lines there are, 1 to 3.
     const LINES: usize = 1;
+    /// Whether the first of them is the same for all quarters.
+    const SHARED: bool = false;
     /// Where the lines of 16 bytes are that hold the elements of half `h` of quarter `c` of the 256 in the blocks at 0: the first `LINES`.
     #[inline(always)]
     fn lines(_c: usize, _h: usize) -> [usize; 3] {
         [0; 3]
     }
-    /// Elements of quarter `c` from its lines, those of both halves in a vector's halves, or from a quad of each of eight rows' lines: byte by byte.
+    /// Elements of quarter `c` from its lines, those of both halves in a vector's halves, or from a quad of each of several rows' lines: byte by byte.
     #[inline(always)]
-    fn elements<S: Ints>(_: S, _c: usize, [first, last, _]: [S::B; 3]) -> [S::B; 2] {
+    fn elements<S: Lanewise>(_: S, _c: usize, [first, last, _]: [S::B; 3]) -> [S::B; 2] {
         [first, last]
     }
     /// Elements 64·c to 64·c + 64 of the 256 in the blocks at `p`, in the order that [`Format::read`] says. Few at once, so that no
@@ -121,7 +125,7 @@ pub(super) trait Format: 'static {
     /// # Safety
     /// They lie there.
     #[inline(always)]
-    unsafe fn numbers<S: Ints>(_: S, _rows: Rows, _to: &mut Numbers<EIGHT>) {}
+    unsafe fn numbers<S: Lanewise>(_: S, _rows: Rows, _to: &mut Numbers) {}
 
     /// 256 elements of a row, to the function of `to` that is for this type.
     ///
@@ -319,8 +323,8 @@ pub(super) unsafe fn matmul<S: Ints, F: Format>(s: S, p: &Product<'_>, scratch: 
     unsafe {
         if const { F::FEW > 0 } {
             // What a branch on a constant leaves out is not compiled.
-            if (2..=F::FEW).contains(&tokens) {
-                return few::matmul::<S, F>(s, p, out);
+            if (2..=few::most::<S::Rows, F>()).contains(&tokens) {
+                return few::matmul::<S::Rows, F>(s.rows(), p, out);
             }
         }
         match tokens {

@@ -107,7 +107,7 @@ fn offset(quant: Quant, block: &[u8]) -> f64 {
 }
 
 /// More tokens than the product of a few is for.
-const MANY: usize = 10;
+const MANY: usize = 20;
 /// Tokens for each of the three products.
 const TOKENS: [usize; 3] = [1, 3, MANY];
 
@@ -229,7 +229,10 @@ fn the_same_bits_on_every_instruction_set_and_for_any_number_of_tokens() {
             (33, 2, 6),
             (64, 3, 7),
             (40, 3, 8),
+            (50, 3, 9),
+            (36, 3, 12),
             (9, 3, 15),
+            (49, 2, 16),
             (4, 3, 16),
             (5, 3, 17),
             (3, 3, 33),

@@ -1,9 +1,10 @@
 //! AVX2 with F16C; and the same with the dot products of AVX-512's VNNI on vectors of 256 bits (one token waits for memory there,
-//! so wider vectors would gain little; several have [`Dots`]).
+//! so wider vectors would gain little; a few have [`Wide`], several [`Dots`]).
 
 use super::super::many::lanes::Two;
 use super::super::many::vnni::Dots;
-use super::Ints;
+use super::avx512::Wide;
+use super::{Ints, Lanewise};
 use std::arch::x86_64::*;
 
 /// Proof that the CPU has AVX2 and F16C.
@@ -32,6 +33,11 @@ impl Vnni {
     fn dots(self) -> Dots {
         // SAFETY: `self` proves that the CPU has the features.
         unsafe { Dots::new() }
+    }
+    #[inline(always)]
+    fn wide(self) -> Wide {
+        // SAFETY: `self` proves that the CPU has the features.
+        unsafe { Wide::new() }
     }
 }
 
@@ -91,34 +97,19 @@ fn here(mut a: __m256i) -> __m256i {
     a
 }
 
-/// Functions that are intrinsics on registers.
-macro_rules! on_registers {
-    ($(fn $name:ident $(<const $n:ident: $kind:ty>)? ($($arg:ident: $type:ty),*) -> $ret:ty $body:block)*) => {
-        $(#[inline(always)]
-        fn $name $(<const $n: $kind>)? (self, $($arg: $type),*) -> $ret {
-            // SAFETY: `self` proves that the CPU has the features; nothing here touches memory but a table passed by reference.
-            unsafe { $body }
-        })*
-    };
-}
-
-/// `Ints` for `$type`, which has AVX2; `$own` are the functions that differ.
+/// `Ints` for `$type`, which has AVX2; the functions that differ are `$lane` of [`Lanewise`] and `$own` of [`Ints`].
 macro_rules! ints {
-    ($type:ty, $lanes:ty, $made:expr, $dots:literal, { $($own:tt)* }) => {
-        impl Ints for $type {
+    ($type:ty, $dots:literal, lanes: $lanes:ty = $as_lanes:expr, rows: $rows:ty = $as_rows:expr, { $($lane:tt)* }, { $($own:tt)* }) => {
+        impl Lanewise for $type {
             type B = __m256i;
             type W = __m256i;
             type I = __m256i;
             type F = __m256;
-            type Lanes = $lanes;
             const DOTS: bool = $dots;
-            #[inline(always)]
-            fn lanes(self) -> $lanes {
-                $made(self)
-            }
+            const ROWS: usize = 8;
 
             on_registers! {
-                $($own)*
+                $($lane)*
 
                 fn or(a: __m256i, b: __m256i) -> __m256i { _mm256_or_si256(a, b) }
                 // Shifts of 16-bit lanes: what comes over from the neighbour is masked away.
@@ -137,6 +128,108 @@ macro_rules! ints {
                     _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(x, w))
                 }
                 fn splat_w(x: i16) -> __m256i { _mm256_set1_epi16(x) }
+                fn add_w(a: __m256i, b: __m256i) -> __m256i { _mm256_add_epi16(a, b) }
+                fn mul_w(a: __m256i, b: __m256i) -> __m256i { _mm256_mullo_epi16(a, b) }
+                fn zero() -> __m256i { _mm256_setzero_si256() }
+                fn add_i(a: __m256i, b: __m256i) -> __m256i { _mm256_add_epi32(a, b) }
+                fn mul_lanes(a: __m256i, b: __m256i) -> __m256i { _mm256_mullo_epi32(a, b) }
+                fn firsts(a: __m256i, by: i16) -> __m256i { _mm256_madd_epi16(a, _mm256_set1_epi32(by.into())) }
+                fn pick(a: __m256i, indices: &[u8; 16]) -> __m256i {
+                    _mm256_shuffle_epi8(a, _mm256_broadcastsi128_si256(_mm_loadu_si128(indices.as_ptr().cast())))
+                }
+                fn down(a: __m256i, n: usize) -> __m256i { _mm256_srl_epi16(a, _mm_cvtsi32_si128(n as i32)) }
+                fn upper(a: __m256i) -> __m256i { _mm256_srai_epi16::<8>(a) }
+                fn both_halves(a: __m256i) -> [__m256; 2] {
+                    let (first, last) = (_mm256_and_si256(a, _mm256_set1_epi32(0xffff)), _mm256_srli_epi32::<16>(a));
+                    let both = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi32(first, last));
+                    [_mm256_cvtph_ps(_mm256_castsi256_si128(both)), _mm256_cvtph_ps(_mm256_extracti128_si256::<1>(both))]
+                }
+                fn to_f32(a: __m256i) -> __m256 { _mm256_cvtepi32_ps(a) }
+                fn splat_f(x: f32) -> __m256 { _mm256_set1_ps(x) }
+                fn add(a: __m256, b: __m256) -> __m256 { _mm256_add_ps(a, b) }
+                fn sub(a: __m256, b: __m256) -> __m256 { _mm256_sub_ps(a, b) }
+                fn mul(a: __m256, b: __m256) -> __m256 { _mm256_mul_ps(a, b) }
+            }
+
+            #[inline(always)]
+            fn words(self, a: __m256i) -> __m256i {
+                a
+            }
+            #[inline(always)]
+            unsafe fn load(self, p: *const u8) -> __m256i {
+                // SAFETY: features by `self`, memory by the caller.
+                unsafe { _mm256_loadu_si256(p.cast()) }
+            }
+            #[inline(always)]
+            unsafe fn store(self, p: *mut u8, a: __m256i) {
+                // SAFETY: features by `self`, memory by the caller.
+                unsafe { _mm256_storeu_si256(p.cast(), a) }
+            }
+            #[inline(always)]
+            unsafe fn load_rows(self, first: *const u8, stride: usize) -> [__m256i; 4] {
+                // SAFETY: features by `self`, memory by the caller.
+                unsafe {
+                    four_rows(each!(4, R => {
+                        _mm256_loadu2_m128i(first.add((R + 4) * stride).cast(), first.add(R * stride).cast())
+                    }))
+                }
+            }
+            #[inline(always)]
+            unsafe fn splat_quad(self, p: *const u8) -> __m256i {
+                // SAFETY: features by `self`, memory by the caller.
+                unsafe { _mm256_set1_epi32(p.cast::<i32>().read_unaligned()) }
+            }
+            #[inline(always)]
+            unsafe fn splat_pair(self, p: *const i16) -> __m256i {
+                // SAFETY: features by `self`, memory by the caller.
+                unsafe { _mm256_set1_epi32(p.cast::<i32>().read_unaligned()) }
+            }
+            #[inline(always)]
+            unsafe fn store_w(self, p: *mut i16, a: __m256i) {
+                // SAFETY: features by `self`, memory by the caller.
+                unsafe { _mm256_storeu_si256(p.cast(), a) }
+            }
+            #[inline(always)]
+            unsafe fn store_f(self, p: *mut f32, a: __m256) {
+                // SAFETY: features by `self`, memory by the caller.
+                unsafe { _mm256_storeu_ps(p, a) }
+            }
+            #[inline(always)]
+            unsafe fn load_w(self, p: *const i16) -> __m256i {
+                // SAFETY: features by `self`, memory by the caller.
+                unsafe { _mm256_loadu_si256(p.cast()) }
+            }
+            #[inline(always)]
+            unsafe fn load_f(self, p: *const f32) -> __m256 {
+                // SAFETY: features by `self`, memory by the caller.
+                unsafe { _mm256_loadu_ps(p) }
+            }
+            #[inline(always)]
+            fn prefetch(self, p: *const u8) {
+                // SAFETY: a prefetch of an address that is not mapped does nothing.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+            }
+            #[inline(always)]
+            fn prefetch_far(self, p: *const u8) {
+                // SAFETY: a prefetch of an address that is not mapped does nothing.
+                unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+            }
+        }
+
+        impl Ints for $type {
+            type Lanes = $lanes;
+            #[inline(always)]
+            fn lanes(self) -> $lanes {
+                $as_lanes(self)
+            }
+            type Rows = $rows;
+            #[inline(always)]
+            fn rows(self) -> $rows {
+                $as_rows(self)
+            }
+            on_registers! {
+                $($own)*
+
                 fn widen_twice(bytes: u64) -> __m256i {
                     _mm256_broadcastsi128_si256(_mm_cvtepu8_epi16(_mm_cvtsi64_si128(bytes as i64)))
                 }
@@ -145,25 +238,9 @@ macro_rules! ints {
                     let split = _mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15);
                     _mm256_cvtepi8_epi16(_mm_shuffle_epi8(bytes, split))
                 }
-                fn add_w(a: __m256i, b: __m256i) -> __m256i { _mm256_add_epi16(a, b) }
                 fn sub_w(a: __m256i, b: __m256i) -> __m256i { _mm256_sub_epi16(a, b) }
-                fn mul_w(a: __m256i, b: __m256i) -> __m256i { _mm256_mullo_epi16(a, b) }
                 fn spread<const J: usize>(a: __m256i) -> __m256i { spread::<J>(a) }
                 fn here(a: __m256i) -> __m256i { here(a) }
-                fn zero() -> __m256i { _mm256_setzero_si256() }
-                fn add_i(a: __m256i, b: __m256i) -> __m256i { _mm256_add_epi32(a, b) }
-                fn mul_lanes(a: __m256i, b: __m256i) -> __m256i { _mm256_mullo_epi32(a, b) }
-                fn pick(a: __m256i, indices: &[u8; 16]) -> __m256i {
-                    _mm256_shuffle_epi8(a, _mm256_broadcastsi128_si256(_mm_loadu_si128(indices.as_ptr().cast())))
-                }
-                fn down(a: __m256i, n: usize) -> __m256i { _mm256_srl_epi16(a, _mm_cvtsi32_si128(n as i32)) }
-                fn upper(a: __m256i) -> __m256i { _mm256_srai_epi16::<8>(a) }
-                fn first_of_two(a: __m256i) -> __m256i { _mm256_srai_epi32::<16>(_mm256_slli_epi32::<16>(a)) }
-                fn both_halves(a: __m256i) -> [__m256; 2] {
-                    let (first, last) = (_mm256_and_si256(a, _mm256_set1_epi32(0xffff)), _mm256_srli_epi32::<16>(a));
-                    let both = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi32(first, last));
-                    [_mm256_cvtph_ps(_mm256_castsi256_si128(both)), _mm256_cvtph_ps(_mm256_extracti128_si256::<1>(both))]
-                }
                 fn sub_i(a: __m256i, b: __m256i) -> __m256i { _mm256_sub_epi32(a, b) }
                 fn mul_i(a: __m256i, by: i32) -> __m256i { _mm256_mullo_epi32(a, _mm256_set1_epi32(by)) }
                 fn halves_of_256(a: __m256i) -> [__m256i; 2] {
@@ -184,11 +261,6 @@ macro_rules! ints {
                     let four = _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d));
                     _mm256_castsi128_si256(_mm_add_epi32(_mm256_castsi256_si128(four), _mm256_extracti128_si256::<1>(four)))
                 }
-                fn to_f32(a: __m256i) -> __m256 { _mm256_cvtepi32_ps(a) }
-                fn splat_f(x: f32) -> __m256 { _mm256_set1_ps(x) }
-                fn add(a: __m256, b: __m256) -> __m256 { _mm256_add_ps(a, b) }
-                fn sub(a: __m256, b: __m256) -> __m256 { _mm256_sub_ps(a, b) }
-                fn mul(a: __m256, b: __m256) -> __m256 { _mm256_mul_ps(a, b) }
                 fn set_four(a: [f32; 4]) -> __m256 { _mm256_castps128_ps256(_mm_setr_ps(a[0], a[1], a[2], a[3])) }
                 fn rows_f(rows: [__m256; 4]) -> __m256 {
                     let [a, b, c, d] = rows;
@@ -208,40 +280,6 @@ macro_rules! ints {
             }
 
             #[inline(always)]
-            fn words(self, a: __m256i) -> __m256i {
-                a
-            }
-            #[inline(always)]
-            unsafe fn load(self, p: *const u8) -> __m256i {
-                // SAFETY: features by `self`, memory by the caller.
-                unsafe { _mm256_loadu_si256(p.cast()) }
-            }
-            #[inline(always)]
-            unsafe fn store(self, p: *mut u8, a: __m256i) {
-                // SAFETY: features by `self`, memory by the caller.
-                unsafe { _mm256_storeu_si256(p.cast(), a) }
-            }
-            #[inline(always)]
-            unsafe fn load_rows(self, rows: [*const u8; 8]) -> [__m256i; 4] {
-                // SAFETY: features by `self`, memory by the caller.
-                unsafe { four_rows(each!(4, R => _mm256_loadu2_m128i(rows[R + 4].cast(), rows[R].cast()))) }
-            }
-            #[inline(always)]
-            unsafe fn splat_quad(self, p: *const u8) -> __m256i {
-                // SAFETY: features by `self`, memory by the caller.
-                unsafe { _mm256_set1_epi32(p.cast::<i32>().read_unaligned()) }
-            }
-            #[inline(always)]
-            unsafe fn splat_pair(self, p: *const i16) -> __m256i {
-                // SAFETY: features by `self`, memory by the caller.
-                unsafe { _mm256_set1_epi32(p.cast::<i32>().read_unaligned()) }
-            }
-            #[inline(always)]
-            unsafe fn store_w(self, p: *mut i16, a: __m256i) {
-                // SAFETY: features by `self`, memory by the caller.
-                unsafe { _mm256_storeu_si256(p.cast(), a) }
-            }
-            #[inline(always)]
             unsafe fn store_twice<const HALF: i32>(self, p: *mut i16, a: __m256i) {
                 // SAFETY: features by `self`, memory by the caller.
                 unsafe {
@@ -249,11 +287,6 @@ macro_rules! ints {
                     _mm_storeu_si128(p.cast(), _mm_unpacklo_epi16(a, a));
                     _mm_storeu_si128(p.add(8).cast(), _mm_unpackhi_epi16(a, a));
                 }
-            }
-            #[inline(always)]
-            unsafe fn store_f(self, p: *mut f32, a: __m256) {
-                // SAFETY: features by `self`, memory by the caller.
-                unsafe { _mm256_storeu_ps(p, a) }
             }
             #[inline(always)]
             unsafe fn load_nibbles(self, p: *const u8) -> __m256i {
@@ -302,19 +335,9 @@ macro_rules! ints {
                 }
             }
             #[inline(always)]
-            unsafe fn load_w(self, p: *const i16) -> __m256i {
-                // SAFETY: features by `self`, memory by the caller.
-                unsafe { _mm256_loadu_si256(p.cast()) }
-            }
-            #[inline(always)]
             unsafe fn load_w_twice(self, p: *const i16) -> __m256i {
                 // SAFETY: features by `self`, memory by the caller.
                 unsafe { _mm256_broadcastsi128_si256(_mm_loadu_si128(p.cast())) }
-            }
-            #[inline(always)]
-            unsafe fn load_f(self, p: *const f32) -> __m256 {
-                // SAFETY: features by `self`, memory by the caller.
-                unsafe { _mm256_loadu_ps(p) }
             }
             #[inline(always)]
             unsafe fn load_half(self, p: *const u8) -> f32 {
@@ -383,30 +406,13 @@ macro_rules! ints {
                     sums
                 }
             }
-            #[inline(always)]
-            fn prefetch(self, p: *const u8) {
-                // SAFETY: a prefetch of an address that is not mapped does nothing.
-                unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
-            }
-            #[inline(always)]
-            fn prefetch_far(self, p: *const u8) {
-                // SAFETY: a prefetch of an address that is not mapped does nothing.
-                unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
-            }
         }
     };
 }
 
-ints!(Avx2, Two<Self>, Two, false, {
+ints!(Avx2, false, lanes: Two<Self> = Two, rows: Self = std::convert::identity, {
     fn add_quads(sum: __m256i, w: __m256i, x: __m256i) -> __m256i {
         _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), _mm256_set1_epi16(1)))
-    }
-    fn quads(w: [__m256i; 2], x: [__m256i; 2]) -> __m256i {
-        let pairs = _mm256_add_epi16(_mm256_maddubs_epi16(w[0], x[0]), _mm256_maddubs_epi16(w[1], x[1]));
-        _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))
-    }
-    fn signed_quads(w: __m256i, magnitude: __m256i, x: __m256i) -> __m256i {
-        _mm256_madd_epi16(_mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(x, w)), _mm256_set1_epi16(1))
     }
     fn add_signed_quads(sum: __m256i, w: __m256i, magnitude: __m256i, x: __m256i) -> __m256i {
         let pairs = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(x, w));
@@ -415,22 +421,31 @@ ints!(Avx2, Two<Self>, Two, false, {
     fn add_products(sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
         _mm256_add_epi32(sum, _mm256_madd_epi16(a, b))
     }
-});
-
-ints!(Vnni, Dots, Vnni::dots, true, {
-    fn add_quads(sum: __m256i, w: __m256i, x: __m256i) -> __m256i {
-        _mm256_dpbusd_epi32(sum, w, x)
-    }
+}, {
     fn quads(w: [__m256i; 2], x: [__m256i; 2]) -> __m256i {
-        _mm256_dpbusd_epi32(_mm256_dpbusd_epi32(_mm256_setzero_si256(), w[0], x[0]), w[1], x[1])
+        let pairs = _mm256_add_epi16(_mm256_maddubs_epi16(w[0], x[0]), _mm256_maddubs_epi16(w[1], x[1]));
+        _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))
     }
     fn signed_quads(w: __m256i, magnitude: __m256i, x: __m256i) -> __m256i {
-        _mm256_dpbusd_epi32(_mm256_setzero_si256(), magnitude, _mm256_sign_epi8(x, w))
+        _mm256_madd_epi16(_mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(x, w)), _mm256_set1_epi16(1))
+    }
+});
+
+ints!(Vnni, true, lanes: Dots = Vnni::dots, rows: Wide = Vnni::wide, {
+    fn add_quads(sum: __m256i, w: __m256i, x: __m256i) -> __m256i {
+        _mm256_dpbusd_epi32(sum, w, x)
     }
     fn add_signed_quads(sum: __m256i, w: __m256i, magnitude: __m256i, x: __m256i) -> __m256i {
         _mm256_dpbusd_epi32(sum, magnitude, _mm256_sign_epi8(x, w))
     }
     fn add_products(sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
         _mm256_dpwssd_epi32(sum, a, b)
+    }
+}, {
+    fn quads(w: [__m256i; 2], x: [__m256i; 2]) -> __m256i {
+        _mm256_dpbusd_epi32(_mm256_dpbusd_epi32(_mm256_setzero_si256(), w[0], x[0]), w[1], x[1])
+    }
+    fn signed_quads(w: __m256i, magnitude: __m256i, x: __m256i) -> __m256i {
+        _mm256_dpbusd_epi32(_mm256_setzero_si256(), magnitude, _mm256_sign_epi8(x, w))
     }
 });

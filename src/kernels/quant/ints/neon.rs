@@ -1,7 +1,7 @@
 //! NEON, which every 64-bit ARM CPU has: a vector is two of 128 bits.
 
 use super::super::many::lanes::Two;
-use super::Ints;
+use super::{Ints, Lanewise};
 use std::arch::aarch64::*;
 
 /// Proof that the CPU has NEON.
@@ -20,17 +20,6 @@ type B = uint8x16x2_t;
 type W = int16x8x2_t;
 type I = int32x4x2_t;
 type F = float32x4x2_t;
-
-/// Functions that are intrinsics on registers.
-macro_rules! on_registers {
-    ($(fn $name:ident $(<const $n:ident: $kind:ty>)? ($($arg:ident: $type:ty),*) -> $ret:ty $body:block)*) => {
-        $(#[inline(always)]
-        fn $name $(<const $n: $kind>)? (self, $($arg: $type),*) -> $ret {
-            // SAFETY: `self` proves that the CPU has the features; nothing here touches memory but a table passed by reference.
-            unsafe { $body }
-        })*
-    };
-}
 
 /// Both halves of vectors through the same operation.
 macro_rules! halves {
@@ -99,17 +88,13 @@ fn four_f(rows: [float32x4_t; 4]) -> float32x4_t {
     vaddq_f32(vaddq_f32(vaddq_f32(first, second), third), fourth)
 }
 
-impl Ints for Neon {
+impl Lanewise for Neon {
     type B = B;
     type W = W;
     type I = I;
     type F = F;
-    type Lanes = Two<Self>;
+    const ROWS: usize = 8;
     const DOTS: bool = false;
-    #[inline(always)]
-    fn lanes(self) -> Two<Self> {
-        Two(self)
-    }
 
     on_registers! {
         fn pick(a: B, indices: &[u8; 16]) -> B {
@@ -135,32 +120,12 @@ impl Ints for Neon {
         fn add_quads(sum: I, w: B, x: B) -> I {
             int32x4x2_t(vpadalq_s16(sum.0, pairs(w.0, x.0)), vpadalq_s16(sum.1, pairs(w.1, x.1)))
         }
-        fn quads(w: [B; 2], x: [B; 2]) -> I {
-            let ([a, b], [x, y]) = (w, x);
-            let (a, b) = (halves!(int16x8x2_t, a, x => pairs(a, x)), halves!(int16x8x2_t, b, y => pairs(b, y)));
-            halves!(int32x4x2_t, a, b => vpaddlq_s16(vaddq_s16(a, b)))
-        }
-        fn signed_quads(w: B, _magnitude: B, x: B) -> I { halves!(int32x4x2_t, w, x => vpaddlq_s16(pairs(w, x))) }
         fn add_signed_quads(sum: I, w: B, _magnitude: B, x: B) -> I {
             int32x4x2_t(vpadalq_s16(sum.0, pairs(w.0, x.0)), vpadalq_s16(sum.1, pairs(w.1, x.1)))
         }
         fn splat_w(x: i16) -> W { int16x8x2_t(vdupq_n_s16(x), vdupq_n_s16(x)) }
-        fn widen_twice(bytes: u64) -> W {
-            let half = vreinterpretq_s16_u16(vmovl_u8(vcreate_u8(bytes)));
-            int16x8x2_t(half, half)
-        }
-        fn widen_split(bytes: [u64; 2]) -> W {
-            let bytes = vcombine_s8(vcreate_s8(bytes[0]), vcreate_s8(bytes[1]));
-            let (even, odd) = (vuzp1q_s8(bytes, bytes), vuzp2q_s8(bytes, bytes));
-            int16x8x2_t(vmovl_s8(vget_low_s8(even)), vmovl_s8(vget_low_s8(odd)))
-        }
         fn add_w(a: W, b: W) -> W { halves!(int16x8x2_t, a, b => vaddq_s16(a, b)) }
-        fn sub_w(a: W, b: W) -> W { halves!(int16x8x2_t, a, b => vsubq_s16(a, b)) }
         fn mul_w(a: W, b: W) -> W { halves!(int16x8x2_t, a, b => vmulq_s16(a, b)) }
-        fn spread<const J: usize>(a: W) -> W {
-            let lane = vreinterpretq_u8_u16(vdupq_n_u16(2 * J as u16 | (2 * J as u16 + 1) << 8));
-            halves!(int16x8x2_t, a => vreinterpretq_s16_u8(vqtbl1q_u8(vreinterpretq_u8_s16(a), lane)))
-        }
         fn add_products(sum: I, a: W, b: W) -> I {
             let products = halves!(int32x4x2_t, a, b => {
                 vpaddq_s32(vmull_s16(vget_low_s16(a), vget_low_s16(b)), vmull_high_s16(a, b))
@@ -170,43 +135,16 @@ impl Ints for Neon {
         fn zero() -> I { int32x4x2_t(vdupq_n_s32(0), vdupq_n_s32(0)) }
         fn words(a: B) -> W { halves!(int16x8x2_t, a => vreinterpretq_s16_u8(a)) }
         fn upper(a: W) -> W { halves!(int16x8x2_t, a => vshrq_n_s16::<8>(a)) }
-        fn first_of_two(a: W) -> I {
-            halves!(int32x4x2_t, a => vshrq_n_s32::<16>(vshlq_n_s32::<16>(vreinterpretq_s32_s16(a))))
-        }
         fn add_i(a: I, b: I) -> I { halves!(int32x4x2_t, a, b => vaddq_s32(a, b)) }
         fn mul_lanes(a: I, b: I) -> I { halves!(int32x4x2_t, a, b => vmulq_s32(a, b)) }
-        fn sub_i(a: I, b: I) -> I { halves!(int32x4x2_t, a, b => vsubq_s32(a, b)) }
-        fn mul_i(a: I, by: i32) -> I { halves!(int32x4x2_t, a => vmulq_n_s32(a, by)) }
-        fn halves_of_256(a: I) -> [I; 2] {
-            let (low, high) = (vcombine_s32(vget_low_s32(a.0), vdup_n_s32(0)), vcombine_s32(vget_low_s32(a.1), vdup_n_s32(0)));
-            let first = int32x4x2_t(low, high);
-            [first, int32x4x2_t(vsubq_s32(a.0, low), vsubq_s32(a.1, high))]
-        }
-        fn join(a: I, b: I) -> I { halves!(int32x4x2_t, a, b => vpaddq_s32(a, b)) }
-        fn sums_of_vectors(a: [I; 8]) -> I {
-            let [a, b, c, d, e, f, g, h] = each!(8, J => vaddq_s32(a[J].0, a[J].1));
-            int32x4x2_t(four_i(a, c, e, g), four_i(b, d, f, h))
-        }
-        fn rows_i(rows: [I; 4]) -> I {
-            let [a, b, c, d] = rows;
-            let sums = vaddq_s32(four_i(a.0, b.0, c.0, d.0), four_i(a.1, b.1, c.1, d.1));
-            int32x4x2_t(sums, sums)
+        fn firsts(a: W, by: i16) -> I {
+            halves!(int32x4x2_t, a => vmulq_n_s32(vshrq_n_s32::<16>(vshlq_n_s32::<16>(vreinterpretq_s32_s16(a))), by.into()))
         }
         fn to_f32(a: I) -> F { halves!(float32x4x2_t, a => vcvtq_f32_s32(a)) }
         fn splat_f(x: f32) -> F { float32x4x2_t(vdupq_n_f32(x), vdupq_n_f32(x)) }
         fn add(a: F, b: F) -> F { halves!(float32x4x2_t, a, b => vaddq_f32(a, b)) }
         fn sub(a: F, b: F) -> F { halves!(float32x4x2_t, a, b => vsubq_f32(a, b)) }
         fn mul(a: F, b: F) -> F { halves!(float32x4x2_t, a, b => vmulq_f32(a, b)) }
-        fn set_four(a: [f32; 4]) -> F {
-            let four = vld1q_f32(a.as_ptr());
-            float32x4x2_t(four, four)
-        }
-        fn rows_f(rows: [F; 4]) -> F {
-            let [a, b, c, d] = rows;
-            let (first, last) = (four_f([a.0, b.0, c.0, d.0]), four_f([a.1, b.1, c.1, d.1]));
-            let sums = vaddq_f32(first, last);
-            float32x4x2_t(sums, sums)
-        }
     }
 
     #[inline(always)]
@@ -237,10 +175,10 @@ impl Ints for Neon {
         }
     }
     #[inline(always)]
-    unsafe fn load_rows(self, rows: [*const u8; 8]) -> [B; 4] {
+    unsafe fn load_rows(self, first: *const u8, stride: usize) -> [B; 4] {
         // SAFETY: features by `self`, memory by the caller.
         unsafe {
-            let [a, b, c, d, e, f, g, h] = each!(8, R => vld1q_u8(rows[R]));
+            let [a, b, c, d, e, f, g, h] = each!(8, R => vld1q_u8(first.add(R * stride)));
             let (first, last) = (four_rows(a, b, c, d), four_rows(e, f, g, h));
             each!(4, I => uint8x16x2_t(first[I], last[I]))
         }
@@ -258,12 +196,6 @@ impl Ints for Neon {
         int16x8x2_t(pair, pair)
     }
     #[inline(always)]
-    unsafe fn store_twice<const HALF: i32>(self, p: *mut i16, a: W) {
-        let half = if HALF == 0 { a.0 } else { a.1 };
-        // SAFETY: features by `self`, memory by the caller.
-        unsafe { vst2q_s16(p, int16x8x2_t(half, half)) }
-    }
-    #[inline(always)]
     unsafe fn store_w(self, p: *mut i16, a: W) {
         // SAFETY: features by `self`, memory by the caller.
         unsafe {
@@ -278,6 +210,96 @@ impl Ints for Neon {
             vst1q_f32(p, a.0);
             vst1q_f32(p.add(4), a.1);
         }
+    }
+    #[inline(always)]
+    unsafe fn load_w(self, p: *const i16) -> W {
+        // SAFETY: features by `self`, memory by the caller.
+        unsafe { int16x8x2_t(vld1q_s16(p), vld1q_s16(p.add(8))) }
+    }
+    #[inline(always)]
+    unsafe fn load_f(self, p: *const f32) -> F {
+        // SAFETY: features by `self`, memory by the caller.
+        unsafe { float32x4x2_t(vld1q_f32(p), vld1q_f32(p.add(4))) }
+    }
+    #[inline(always)]
+    fn prefetch(self, p: *const u8) {
+        // SAFETY: a prefetch of an address that is not mapped does nothing.
+        unsafe { std::arch::asm!("prfm pldl1keep, [{}]", in(reg) p, options(readonly, nostack, preserves_flags)) }
+    }
+    #[inline(always)]
+    fn prefetch_far(self, p: *const u8) {
+        // SAFETY: a prefetch of an address that is not mapped does nothing.
+        unsafe { std::arch::asm!("prfm pldl2keep, [{}]", in(reg) p, options(readonly, nostack, preserves_flags)) }
+    }
+}
+
+impl Ints for Neon {
+    type Lanes = Two<Self>;
+    #[inline(always)]
+    fn lanes(self) -> Two<Self> {
+        Two(self)
+    }
+    type Rows = Self;
+    #[inline(always)]
+    fn rows(self) -> Self {
+        self
+    }
+
+    on_registers! {
+        fn quads(w: [B; 2], x: [B; 2]) -> I {
+            let ([a, b], [x, y]) = (w, x);
+            let (a, b) = (halves!(int16x8x2_t, a, x => pairs(a, x)), halves!(int16x8x2_t, b, y => pairs(b, y)));
+            halves!(int32x4x2_t, a, b => vpaddlq_s16(vaddq_s16(a, b)))
+        }
+        fn signed_quads(w: B, _magnitude: B, x: B) -> I { halves!(int32x4x2_t, w, x => vpaddlq_s16(pairs(w, x))) }
+        fn widen_twice(bytes: u64) -> W {
+            let half = vreinterpretq_s16_u16(vmovl_u8(vcreate_u8(bytes)));
+            int16x8x2_t(half, half)
+        }
+        fn widen_split(bytes: [u64; 2]) -> W {
+            let bytes = vcombine_s8(vcreate_s8(bytes[0]), vcreate_s8(bytes[1]));
+            let (even, odd) = (vuzp1q_s8(bytes, bytes), vuzp2q_s8(bytes, bytes));
+            int16x8x2_t(vmovl_s8(vget_low_s8(even)), vmovl_s8(vget_low_s8(odd)))
+        }
+        fn sub_w(a: W, b: W) -> W { halves!(int16x8x2_t, a, b => vsubq_s16(a, b)) }
+        fn spread<const J: usize>(a: W) -> W {
+            let lane = vreinterpretq_u8_u16(vdupq_n_u16(2 * J as u16 | (2 * J as u16 + 1) << 8));
+            halves!(int16x8x2_t, a => vreinterpretq_s16_u8(vqtbl1q_u8(vreinterpretq_u8_s16(a), lane)))
+        }
+        fn sub_i(a: I, b: I) -> I { halves!(int32x4x2_t, a, b => vsubq_s32(a, b)) }
+        fn mul_i(a: I, by: i32) -> I { halves!(int32x4x2_t, a => vmulq_n_s32(a, by)) }
+        fn halves_of_256(a: I) -> [I; 2] {
+            let (low, high) = (vcombine_s32(vget_low_s32(a.0), vdup_n_s32(0)), vcombine_s32(vget_low_s32(a.1), vdup_n_s32(0)));
+            let first = int32x4x2_t(low, high);
+            [first, int32x4x2_t(vsubq_s32(a.0, low), vsubq_s32(a.1, high))]
+        }
+        fn join(a: I, b: I) -> I { halves!(int32x4x2_t, a, b => vpaddq_s32(a, b)) }
+        fn sums_of_vectors(a: [I; 8]) -> I {
+            let [a, b, c, d, e, f, g, h] = each!(8, J => vaddq_s32(a[J].0, a[J].1));
+            int32x4x2_t(four_i(a, c, e, g), four_i(b, d, f, h))
+        }
+        fn rows_i(rows: [I; 4]) -> I {
+            let [a, b, c, d] = rows;
+            let sums = vaddq_s32(four_i(a.0, b.0, c.0, d.0), four_i(a.1, b.1, c.1, d.1));
+            int32x4x2_t(sums, sums)
+        }
+        fn set_four(a: [f32; 4]) -> F {
+            let four = vld1q_f32(a.as_ptr());
+            float32x4x2_t(four, four)
+        }
+        fn rows_f(rows: [F; 4]) -> F {
+            let [a, b, c, d] = rows;
+            let (first, last) = (four_f([a.0, b.0, c.0, d.0]), four_f([a.1, b.1, c.1, d.1]));
+            let sums = vaddq_f32(first, last);
+            float32x4x2_t(sums, sums)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_twice<const HALF: i32>(self, p: *mut i16, a: W) {
+        let half = if HALF == 0 { a.0 } else { a.1 };
+        // SAFETY: features by `self`, memory by the caller.
+        unsafe { vst2q_s16(p, int16x8x2_t(half, half)) }
     }
     #[inline(always)]
     unsafe fn load_two(self, p: *const u8, q: *const u8) -> B {
@@ -307,19 +329,9 @@ impl Ints for Neon {
         }
     }
     #[inline(always)]
-    unsafe fn load_w(self, p: *const i16) -> W {
-        // SAFETY: features by `self`, memory by the caller.
-        unsafe { int16x8x2_t(vld1q_s16(p), vld1q_s16(p.add(8))) }
-    }
-    #[inline(always)]
     unsafe fn load_w_twice(self, p: *const i16) -> W {
         // SAFETY: features by `self`, memory by the caller.
         unsafe { int16x8x2_t(vld1q_s16(p), vld1q_s16(p)) }
-    }
-    #[inline(always)]
-    unsafe fn load_f(self, p: *const f32) -> F {
-        // SAFETY: features by `self`, memory by the caller.
-        unsafe { float32x4x2_t(vld1q_f32(p), vld1q_f32(p.add(4))) }
     }
     #[inline(always)]
     unsafe fn load_half(self, p: *const u8) -> f32 {
@@ -346,15 +358,5 @@ impl Ints for Neon {
                 options(pure, nomem, nostack, preserves_flags));
             float32x4x2_t(first, last)
         }
-    }
-    #[inline(always)]
-    fn prefetch(self, p: *const u8) {
-        // SAFETY: a prefetch of an address that is not mapped does nothing.
-        unsafe { std::arch::asm!("prfm pldl1keep, [{}]", in(reg) p, options(readonly, nostack, preserves_flags)) }
-    }
-    #[inline(always)]
-    fn prefetch_far(self, p: *const u8) {
-        // SAFETY: a prefetch of an address that is not mapped does nothing.
-        unsafe { std::arch::asm!("prfm pldl2keep, [{}]", in(reg) p, options(readonly, nostack, preserves_flags)) }
     }
 }

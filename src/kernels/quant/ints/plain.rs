@@ -1,7 +1,7 @@
 //! Plain Rust, for any CPU; the truth about what each operation does.
 
 use super::super::many::lanes::Two;
-use super::Ints;
+use super::{Ints, Lanewise};
 use half::f16;
 
 #[derive(Clone, Copy)]
@@ -33,16 +33,13 @@ fn total(a: &[i32]) -> i32 {
 }
 
 // Operations on all bytes are not inlined always: the code of `few`, which has many of each, would grow so long that dev builds take minutes.
-impl Ints for Plain {
+impl Lanewise for Plain {
     type B = B;
     type W = W;
     type I = I;
     type F = F;
-    type Lanes = Two<Self>;
-    #[inline(always)]
-    fn lanes(self) -> Two<Self> {
-        Two(self)
-    }
+    const ROWS: usize = 8;
+    const DOTS: bool = false;
 
     #[inline(always)]
     unsafe fn load(self, p: *const u8) -> B {
@@ -55,9 +52,9 @@ impl Ints for Plain {
         unsafe { p.cast::<B>().write_unaligned(a) }
     }
     #[inline]
-    unsafe fn load_rows(self, rows: [*const u8; 8]) -> [B; 4] {
+    unsafe fn load_rows(self, first: *const u8, stride: usize) -> [B; 4] {
         // SAFETY: the caller's word.
-        let rows = rows.map(|row| unsafe { row.cast::<[u8; 16]>().read_unaligned() });
+        let rows: [_; 8] = std::array::from_fn(|r| unsafe { first.add(r * stride).cast::<[u8; 16]>().read_unaligned() });
         std::array::from_fn(|i| std::array::from_fn(|at| rows[at / 4][4 * i + at % 4]))
     }
     #[inline]
@@ -65,26 +62,6 @@ impl Ints for Plain {
         // SAFETY: the caller's word.
         let quad = unsafe { p.cast::<[u8; 4]>().read_unaligned() };
         std::array::from_fn(|i| quad[i % 4])
-    }
-    #[inline(always)]
-    unsafe fn load_nibbles(self, p: *const u8) -> B {
-        // SAFETY: the caller's word.
-        let bytes = unsafe { p.cast::<[u8; 16]>().read_unaligned() };
-        std::array::from_fn(|i| if i < 16 { bytes[i] & 15 } else { bytes[i - 16] >> 4 })
-    }
-    #[inline(always)]
-    unsafe fn load_two(self, p: *const u8, q: *const u8) -> B {
-        // SAFETY: the caller's word.
-        let (p, q) = unsafe { (p.cast::<[u8; 16]>().read_unaligned(), q.cast::<[u8; 16]>().read_unaligned()) };
-        std::array::from_fn(|i| if i < 16 { p[i] } else { q[i - 16] })
-    }
-    #[inline(always)]
-    unsafe fn load_bits(self, p: *const u8, q: *const u8) -> [B; 2] {
-        // SAFETY: the caller's word.
-        let bits =
-            unsafe { [p.cast::<[u8; 4]>().read_unaligned(), q.cast::<[u8; 4]>().read_unaligned()] }.map(u32::from_le_bytes);
-        let bit = |from: usize, i: usize| ((bits[i / 16] >> (from + i % 16) & 1) as u8) << 4;
-        [std::array::from_fn(|i| bit(0, i)), std::array::from_fn(|i| bit(16, i))]
     }
     #[inline]
     fn pick(self, a: B, indices: &[u8; 16]) -> B {
@@ -122,18 +99,9 @@ impl Ints for Plain {
     fn signed_pairs(self, w: B, _: B, x: B) -> W {
         pairs(w.map(|w| i16::from(w as i8)), x)
     }
-    const DOTS: bool = false;
     #[inline]
     fn add_quads(self, sum: I, w: B, x: B) -> I {
         zip(sum, two_and_two(self.pairs(w, x)), |a, b| a + b)
-    }
-    #[inline(always)]
-    fn quads(self, w: [B; 2], x: [B; 2]) -> I {
-        two_and_two(zip(self.pairs(w[0], x[0]), self.pairs(w[1], x[1]), |a, b| a + b))
-    }
-    #[inline(always)]
-    fn signed_quads(self, w: B, magnitude: B, x: B) -> I {
-        two_and_two(self.signed_pairs(w, magnitude, x))
     }
     #[inline]
     fn add_signed_quads(self, sum: I, w: B, magnitude: B, x: B) -> I {
@@ -150,11 +118,6 @@ impl Ints for Plain {
         std::array::from_fn(|i| pair[i % 2])
     }
     #[inline(always)]
-    unsafe fn store_twice<const HALF: i32>(self, p: *mut i16, a: W) {
-        // SAFETY: the caller's word.
-        unsafe { p.cast::<[i16; 16]>().write_unaligned(std::array::from_fn(|i| a[8 * HALF as usize + i / 2])) }
-    }
-    #[inline(always)]
     unsafe fn store_w(self, p: *mut i16, a: W) {
         // SAFETY: the caller's word.
         unsafe { p.cast::<W>().write_unaligned(a) }
@@ -167,6 +130,124 @@ impl Ints for Plain {
     unsafe fn load_w(self, p: *const i16) -> W {
         // SAFETY: the caller's word.
         unsafe { p.cast::<W>().read_unaligned() }
+    }
+    #[inline]
+    fn mul_w(self, a: W, b: W) -> W {
+        zip(a, b, |a, b| a * b)
+    }
+    #[inline]
+    fn words(self, a: B) -> W {
+        std::array::from_fn(|i| i16::from_le_bytes([a[2 * i], a[2 * i + 1]]))
+    }
+    #[inline(always)]
+    fn upper(self, a: W) -> W {
+        a.map(|a| a >> 8)
+    }
+    #[inline(always)]
+    fn add_i(self, a: I, b: I) -> I {
+        zip(a, b, i32::wrapping_add)
+    }
+    #[inline(always)]
+    fn mul_lanes(self, a: I, b: I) -> I {
+        zip(a, b, i32::wrapping_mul)
+    }
+    #[inline(always)]
+    fn firsts(self, a: W, by: i16) -> I {
+        std::array::from_fn(|i| i32::from(a[2 * i]) * i32::from(by))
+    }
+    #[inline]
+    fn both_halves(self, a: B) -> [F; 2] {
+        [0, 2].map(|at| std::array::from_fn(|i| f16::from_le_bytes([a[4 * i + at], a[4 * i + at + 1]]).to_f32_const()))
+    }
+    #[inline]
+    fn add_products(self, sum: I, a: W, b: W) -> I {
+        let product = |i| i32::from(a[i]) * i32::from(b[i]);
+        std::array::from_fn(|i| sum[i].wrapping_add(product(2 * i)).wrapping_add(product(2 * i + 1)))
+    }
+    #[inline(always)]
+    fn zero(self) -> I {
+        [0; 8]
+    }
+    #[inline(always)]
+    fn to_f32(self, a: I) -> F {
+        a.map(|a| a as f32)
+    }
+    #[inline(always)]
+    fn splat_f(self, x: f32) -> F {
+        [x; 8]
+    }
+    #[inline(always)]
+    unsafe fn load_f(self, p: *const f32) -> F {
+        // SAFETY: the caller's word.
+        unsafe { p.cast::<F>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn store_f(self, p: *mut f32, a: F) {
+        // SAFETY: the caller's word.
+        unsafe { p.cast::<F>().write_unaligned(a) }
+    }
+    #[inline(always)]
+    fn add(self, a: F, b: F) -> F {
+        zip(a, b, |a, b| a + b)
+    }
+    #[inline(always)]
+    fn sub(self, a: F, b: F) -> F {
+        zip(a, b, |a, b| a - b)
+    }
+    #[inline(always)]
+    fn mul(self, a: F, b: F) -> F {
+        zip(a, b, |a, b| a * b)
+    }
+    #[inline(always)]
+    fn prefetch(self, _: *const u8) {}
+    #[inline(always)]
+    fn prefetch_far(self, _: *const u8) {}
+}
+
+impl Ints for Plain {
+    type Lanes = Two<Self>;
+    #[inline(always)]
+    fn lanes(self) -> Two<Self> {
+        Two(self)
+    }
+    type Rows = Self;
+    #[inline(always)]
+    fn rows(self) -> Self {
+        self
+    }
+
+    #[inline(always)]
+    unsafe fn load_nibbles(self, p: *const u8) -> B {
+        // SAFETY: the caller's word.
+        let bytes = unsafe { p.cast::<[u8; 16]>().read_unaligned() };
+        std::array::from_fn(|i| if i < 16 { bytes[i] & 15 } else { bytes[i - 16] >> 4 })
+    }
+    #[inline(always)]
+    unsafe fn load_two(self, p: *const u8, q: *const u8) -> B {
+        // SAFETY: the caller's word.
+        let (p, q) = unsafe { (p.cast::<[u8; 16]>().read_unaligned(), q.cast::<[u8; 16]>().read_unaligned()) };
+        std::array::from_fn(|i| if i < 16 { p[i] } else { q[i - 16] })
+    }
+    #[inline(always)]
+    unsafe fn load_bits(self, p: *const u8, q: *const u8) -> [B; 2] {
+        // SAFETY: the caller's word.
+        let bits =
+            unsafe { [p.cast::<[u8; 4]>().read_unaligned(), q.cast::<[u8; 4]>().read_unaligned()] }.map(u32::from_le_bytes);
+        let bit = |from: usize, i: usize| ((bits[i / 16] >> (from + i % 16) & 1) as u8) << 4;
+        [std::array::from_fn(|i| bit(0, i)), std::array::from_fn(|i| bit(16, i))]
+    }
+    #[inline(always)]
+    fn quads(self, w: [B; 2], x: [B; 2]) -> I {
+        two_and_two(zip(self.pairs(w[0], x[0]), self.pairs(w[1], x[1]), |a, b| a + b))
+    }
+    #[inline(always)]
+    fn signed_quads(self, w: B, magnitude: B, x: B) -> I {
+        two_and_two(self.signed_pairs(w, magnitude, x))
+    }
+    #[inline(always)]
+    unsafe fn store_twice<const HALF: i32>(self, p: *mut i16, a: W) {
+        // SAFETY: the caller's word.
+        unsafe { p.cast::<[i16; 16]>().write_unaligned(std::array::from_fn(|i| a[8 * HALF as usize + i / 2])) }
     }
     #[inline(always)]
     unsafe fn load_w_twice(self, p: *const i16) -> W {
@@ -191,46 +272,9 @@ impl Ints for Plain {
     fn sub_w(self, a: W, b: W) -> W {
         zip(a, b, |a, b| a - b)
     }
-    #[inline]
-    fn mul_w(self, a: W, b: W) -> W {
-        zip(a, b, |a, b| a * b)
-    }
     #[inline(always)]
     fn spread<const J: usize>(self, a: W) -> W {
         std::array::from_fn(|i| a[i / 8 * 8 + J])
-    }
-    #[inline]
-    fn words(self, a: B) -> W {
-        std::array::from_fn(|i| i16::from_le_bytes([a[2 * i], a[2 * i + 1]]))
-    }
-    #[inline(always)]
-    fn upper(self, a: W) -> W {
-        a.map(|a| a >> 8)
-    }
-    #[inline(always)]
-    fn first_of_two(self, a: W) -> I {
-        std::array::from_fn(|i| a[2 * i].into())
-    }
-    #[inline(always)]
-    fn add_i(self, a: I, b: I) -> I {
-        zip(a, b, i32::wrapping_add)
-    }
-    #[inline(always)]
-    fn mul_lanes(self, a: I, b: I) -> I {
-        zip(a, b, i32::wrapping_mul)
-    }
-    #[inline]
-    fn both_halves(self, a: B) -> [F; 2] {
-        [0, 2].map(|at| std::array::from_fn(|i| f16::from_le_bytes([a[4 * i + at], a[4 * i + at + 1]]).to_f32_const()))
-    }
-    #[inline]
-    fn add_products(self, sum: I, a: W, b: W) -> I {
-        let product = |i| i32::from(a[i]) * i32::from(b[i]);
-        std::array::from_fn(|i| sum[i].wrapping_add(product(2 * i)).wrapping_add(product(2 * i + 1)))
-    }
-    #[inline(always)]
-    fn zero(self) -> I {
-        [0; 8]
     }
     #[inline(always)]
     fn sub_i(self, a: I, b: I) -> I {
@@ -258,24 +302,6 @@ impl Ints for Plain {
         std::array::from_fn(|i| total(&rows[i % 4]))
     }
     #[inline(always)]
-    fn to_f32(self, a: I) -> F {
-        a.map(|a| a as f32)
-    }
-    #[inline(always)]
-    fn splat_f(self, x: f32) -> F {
-        [x; 8]
-    }
-    #[inline(always)]
-    unsafe fn load_f(self, p: *const f32) -> F {
-        // SAFETY: the caller's word.
-        unsafe { p.cast::<F>().read_unaligned() }
-    }
-    #[inline(always)]
-    unsafe fn store_f(self, p: *mut f32, a: F) {
-        // SAFETY: the caller's word.
-        unsafe { p.cast::<F>().write_unaligned(a) }
-    }
-    #[inline(always)]
     unsafe fn load_half(self, p: *const u8) -> f32 {
         // SAFETY: the caller's word.
         f16::from_le_bytes(unsafe { p.cast::<[u8; 2]>().read_unaligned() }).to_f32_const()
@@ -284,18 +310,6 @@ impl Ints for Plain {
     unsafe fn load_halves(self, p: *const u8, stride: usize) -> F {
         // SAFETY: the caller's word.
         std::array::from_fn(|i| unsafe { self.load_half(p.add((i % 4 * 2 + i / 4) * stride)) })
-    }
-    #[inline(always)]
-    fn add(self, a: F, b: F) -> F {
-        zip(a, b, |a, b| a + b)
-    }
-    #[inline(always)]
-    fn sub(self, a: F, b: F) -> F {
-        zip(a, b, |a, b| a - b)
-    }
-    #[inline(always)]
-    fn mul(self, a: F, b: F) -> F {
-        zip(a, b, |a, b| a * b)
     }
     #[inline(always)]
     fn set_four(self, a: [f32; 4]) -> F {
@@ -308,8 +322,4 @@ impl Ints for Plain {
             (((a + b) + c) + d) + (((e + f) + g) + h)
         })
     }
-    #[inline(always)]
-    fn prefetch(self, _: *const u8) {}
-    #[inline(always)]
-    fn prefetch_far(self, _: *const u8) {}
 }
