@@ -106,7 +106,7 @@ pub(in crate::kernels) trait Lanewise: Copy {
     /// Modulo 2^32, as all sums of lanes.
     fn add_i(self, a: Self::I, b: Self::I) -> Self::I;
     fn mul_lanes(self, a: Self::I, b: Self::I) -> Self::I;
-    /// The first of each pair of `a`, times `by`, which is in range of 16 bits.
+    /// The first of each pair of `a`, times `by`, which is not negative.
     fn firsts(self, a: Self::W, by: i16) -> Self::I;
     /// Rounded to nearest even.
     fn to_f32(self, a: Self::I) -> Self::F;
