@@ -23,8 +23,8 @@ use std::ops::Range;
 /// short enough to share out evenly.
 const FEW_CHUNK: usize = 64;
 
-/// Tokens with which quantised weights come from memory faster the more of them a task has: 64 rows of 4 bits are no more than 70 KB, in four or eight
-/// streams. Their products need no scratch.
+/// Tokens with which quantised weights come from memory faster the more of them a task has: 64 rows of 4 bits are no more than 70 KB, in four streams.
+/// Their products need no scratch.
 const FEW_STREAMS: usize = 2;
 
 /// The most outputs that one task computes of one token with an [`Layout::InOut`] matrix: the longer the pieces of its rows, the

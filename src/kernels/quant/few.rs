@@ -30,6 +30,9 @@ const AHEAD: usize = 2;
 /// The most tokens.
 pub(super) const MOST: usize = 16;
 
+/// Where the first of a quarter's lines is the same for all ([`Format::SHARED`]): the quads of both halves'.
+type Shared = [[[u8; QUAD]; MAX_ROWS]; 8];
+
 /// Up to how many tokens are a few.
 pub(super) const fn most<S: Lanewise, F: Format>() -> usize {
     if S::ROWS == MAX_ROWS { F::FEW_WIDE } else { F::FEW }
@@ -57,6 +60,7 @@ unsafe fn group<S: Lanewise, F: Format>(s: S, p: &Product<'_>, first: usize, num
     let (blocks, rest) = (p.n_in.div_ceil(BLOCK), row_bytes % group_bytes);
     let n = S::ROWS.min(out.cols().len() - first);
     let mut sums = [[0.0; MAX_ROWS]; MOST];
+    let mut shared: Shared = [[[0; QUAD]; MAX_ROWS]; 8];
     for b in 0..blocks {
         // SAFETY: `check` saw that w has n_out rows of n_in elements, in whole blocks, and that first + cols are below n_out; that x
         // has a block of each token for each 256 elements of a row, the last of which may be a part. What is not there, of it and of the rows,
@@ -79,7 +83,7 @@ unsafe fn group<S: Lanewise, F: Format>(s: S, p: &Product<'_>, first: usize, num
             if F::SHARED {
                 for h in 0..2 {
                     let line = rows.lines(s, F::lines(0, h)[0]);
-                    each!(4, J => s.store(numbers.shared[4 * h + J].as_mut_ptr().cast(), line[J]));
+                    each!(4, J => s.store(shared[4 * h + J].as_mut_ptr().cast(), line[J]));
                 }
             }
             // A group's bytes from end to end, as many for each block.
@@ -90,10 +94,10 @@ unsafe fn group<S: Lanewise, F: Format>(s: S, p: &Product<'_>, first: usize, num
                 let (x, sums, ahead) = (x.as_ptr().add(t), sums.as_mut_ptr().add(t), ahead.take());
                 // What is left is 2 at least: of 5 tokens 3 come first.
                 t += match tokens - t {
-                    2 => add::<S, F, 2>(s, rows, numbers, x, sums, ahead),
-                    3 | 5 | 6 => add::<S, F, 3>(s, rows, numbers, x, sums, ahead),
-                    8 | 10.. if const { S::ROWS == MAX_ROWS } => add::<S, F, 8>(s, rows, numbers, x, sums, ahead),
-                    _ => add::<S, F, 4>(s, rows, numbers, x, sums, ahead),
+                    2 => add::<S, F, 2>(s, rows, numbers, &shared, x, sums, ahead),
+                    3 | 5 | 6 => add::<S, F, 3>(s, rows, numbers, &shared, x, sums, ahead),
+                    8 | 10.. if const { S::ROWS == MAX_ROWS } => add::<S, F, 8>(s, rows, numbers, &shared, x, sums, ahead),
+                    _ => add::<S, F, 4>(s, rows, numbers, &shared, x, sums, ahead),
                 };
             }
         }
@@ -195,6 +199,7 @@ unsafe fn add<S: Lanewise, F: Format, const T: usize>(
     s: S,
     rows: Rows,
     numbers: &Numbers,
+    shared: &Shared,
     x: *const Activations,
     sums: *mut [f32; MAX_ROWS],
     ahead: Option<*const u8>,
@@ -223,8 +228,7 @@ unsafe fn add<S: Lanewise, F: Format, const T: usize>(
                 }
             }
             let at = F::lines(c, h);
-            let first =
-                if F::SHARED { each!(4, J => s.load(numbers.shared[4 * h + J].as_ptr().cast())) } else { rows.lines(s, at[0]) };
+            let first = if F::SHARED { each!(4, J => s.load(shared[4 * h + J].as_ptr().cast())) } else { rows.lines(s, at[0]) };
             let [second, third] = each!(2, L => if L + 1 < F::LINES { rows.lines(s, at[L + 1]) } else { first });
             let lines = [first, second, third];
             each!(2, K => if K < F::QUARTERS {

@@ -27,7 +27,7 @@ impl Rows {
     }
 }
 
-/// The numbers of 256 elements of so many rows.
+/// The numbers of 256 elements of each row.
 #[repr(C, align(64))]
 pub(in crate::kernels) struct Numbers {
     /// Of types with integer scales: that of each part, twice, of parts of 16 those at even places first; in the same order the minimums, those of
@@ -37,8 +37,6 @@ pub(in crate::kernels) struct Numbers {
     /// Of the others: each part's d and m, those at even places first.
     pub d: [[f32; MAX_ROWS]; 8],
     pub m: [[f32; MAX_ROWS]; 8],
-    /// Where the first of a quarter's lines is the same for all ([`Format::SHARED`](super::Format::SHARED)): the quads of both halves'.
-    pub shared: [[[u8; 4]; MAX_ROWS]; 8],
 }
 
 impl Numbers {
@@ -47,6 +45,5 @@ impl Numbers {
         mins: [[[0; 2]; MAX_ROWS]; MAX_PARTS / 2],
         d: [[0.0; MAX_ROWS]; 8],
         m: [[0.0; MAX_ROWS]; 8],
-        shared: [[[0; 4]; MAX_ROWS]; 8],
     };
 }

@@ -195,11 +195,6 @@ macro_rules! ints {
                 unsafe { _mm256_storeu_ps(p, a) }
             }
             #[inline(always)]
-            unsafe fn load_w(self, p: *const i16) -> __m256i {
-                // SAFETY: features by `self`, memory by the caller.
-                unsafe { _mm256_loadu_si256(p.cast()) }
-            }
-            #[inline(always)]
             unsafe fn load_f(self, p: *const f32) -> __m256 {
                 // SAFETY: features by `self`, memory by the caller.
                 unsafe { _mm256_loadu_ps(p) }

@@ -92,8 +92,12 @@ pub(in crate::kernels) trait Lanewise: Copy {
     /// Modulo 2^16.
     fn add_w(self, a: Self::W, b: Self::W) -> Self::W;
     /// # Safety
-    /// A pair of each row lies at `p`.
-    unsafe fn load_w(self, p: *const i16) -> Self::W;
+    /// A pair of each row lies at `p`. (As bytes: x86 and AArch64 are little-endian.)
+    #[inline(always)]
+    unsafe fn load_w(self, p: *const i16) -> Self::W {
+        // SAFETY: the caller's word.
+        self.words(unsafe { self.load(p.cast()) })
+    }
     /// Products that are in range.
     fn mul_w(self, a: Self::W, b: Self::W) -> Self::W;
     /// The bytes as lanes: the same bits.

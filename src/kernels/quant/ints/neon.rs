@@ -212,11 +212,6 @@ impl Lanewise for Neon {
         }
     }
     #[inline(always)]
-    unsafe fn load_w(self, p: *const i16) -> W {
-        // SAFETY: features by `self`, memory by the caller.
-        unsafe { int16x8x2_t(vld1q_s16(p), vld1q_s16(p.add(8))) }
-    }
-    #[inline(always)]
     unsafe fn load_f(self, p: *const f32) -> F {
         // SAFETY: features by `self`, memory by the caller.
         unsafe { float32x4x2_t(vld1q_f32(p), vld1q_f32(p.add(4))) }
