@@ -139,4 +139,5 @@ impl Simd for Emulated {
         unsafe { p.cast::<[u32; 16]>().write_unaligned(pairs) }
     }
     fn prefetch(self, _: *const u8) {}
+    fn prefetch_far(self, _: *const u8) {}
 }

@@ -91,6 +91,8 @@ pub(super) trait Simd: Copy {
 
     /// Asks for the cache line at `p`, which may be any address.
     fn prefetch(self, p: *const u8);
+    /// The same, into the second cache.
+    fn prefetch_far(self, p: *const u8);
 
     /// The elements of `x`, at most `LANES` of them; the lanes beyond are `fill`.
     #[inline(always)]
