@@ -431,6 +431,8 @@ pub(in crate::kernels) struct Iq4Xs;
 impl Format for Iq4Xs {
     const TYPE: Quant = Quant::Iq4Xs;
     const BYTES: Bytes = Bytes { signed: true, largest: 127, part: 32, scale: 32, mins: false, offset: 0 };
+    const FEW: usize = 4;
+    const SPLIT: bool = true;
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut [f32]) {
         let (d, high, low, qs) = (f16_at(block, 0), u16::from_le_bytes([block[2], block[3]]), &block[4..8], &block[8..]);
@@ -444,6 +446,33 @@ impl Format for Iq4Xs {
             }
         }
     }
+    #[inline(always)]
+    fn lines(c: usize, h: usize) -> [usize; 3] {
+        [8 + 16 * (2 * c + h), 0, 0]
+    }
+    #[inline(always)]
+    fn elements<S: Lanewise>(s: S, _: usize, lines: [S::B; 3]) -> [S::B; 2] {
+        let [first, last] = both_nibbles(s, lines[0]);
+        [s.lookup(&IQ4, first), s.lookup(&IQ4, last)]
+    }
+    #[inline(always)]
+    unsafe fn numbers<S: Lanewise>(s: S, rows: Rows, to: &mut Numbers) {
+        // SAFETY: of the blocks the caller's word; `to` has as many rows.
+        unsafe {
+            let [first, low, ..] = rows.lines(s, 0);
+            // Of scale j the lower 4 bits are nibble j of `low`; the upper 2 are in a nibble of bytes 2 and 3 of `first` with those of another.
+            let (low, high) = (both_nibbles(s, low), both_nibbles(s, first));
+            let high = each!(2, I => [s.left::<4>(high[I], 0x30), s.left::<2>(high[I], 0x30)]);
+            each!(8, J => {
+                let low = s.pick(low[J % 2], &const { twice::<{ J / 2 }>(false) });
+                let high = s.pick(high[J / 2 % 2][J % 2], &const { twice::<{ 2 + J / 4 }>(false) });
+                let scale = s.add_w(s.words(s.or(low, high)), s.splat_w(-32));
+                s.store_w(to.scales[J].as_mut_ptr().cast(), scale);
+            });
+            s.store_f(to.d[0].as_mut_ptr(), s.both_halves(first)[0]);
+        }
+    }
+    // Not that of the lines above: the elements are in order.
     #[inline(always)]
     unsafe fn quarter<S: Ints>(s: S, p: *const u8, c: usize) -> [S::B; 2] {
         // SAFETY: the caller's word.
@@ -474,13 +503,25 @@ impl SuperBlock for Iq4Xs {
 /// rounded up to 1/256.
 #[inline(always)]
 fn digit(byte: u8, n: usize) -> u8 {
-    const POWERS: [u8; 5] = [1, 3, 9, 27, 81];
-    ((u16::from(byte.wrapping_mul(POWERS[n])) * 3) >> 8) as u8
+    ((u16::from(byte.wrapping_mul(POWERS_OF_3[n])) * 3) >> 8) as u8
 }
+
+const POWERS_OF_3: [u8; 5] = [1, 3, 9, 27, 81];
+
+/// By what the byte of each element is multiplied, for its digit to come first: of 32 elements each.
+const PLACES: [[u8; 32]; 8] = {
+    let mut powers = [[0; 32]; 8];
+    let mut i = 0;
+    while i < 256 {
+        powers[i / 32][i % 32] = POWERS_OF_3[ternary_place(i).1];
+        i += 1;
+    }
+    powers
+};
 
 /// The byte and the place of the digit of element `i`: digit n of 32 bytes, for each n, then of 16 bytes; four digits of the last 4.
 #[inline(always)]
-fn ternary_place(i: usize) -> (usize, usize) {
+const fn ternary_place(i: usize) -> (usize, usize) {
     match i {
         0..160 => (i % 32, i / 32),
         160..240 => (32 + i % 16, (i - 160) / 16),
@@ -502,15 +543,15 @@ impl Format for Tq1_0 {
     }
     #[inline(always)]
     unsafe fn quarter<S: Ints>(s: S, p: *const u8, c: usize) -> [S::B; 2] {
-        // SAFETY: the caller's word.
+        // SAFETY: the caller's word: bytes 0 to 52 are digits.
         unsafe {
-            let block = p.cast::<[u8; 52]>().read_unaligned();
-            let mut digits = [0; 64];
-            for (i, y) in digits.iter_mut().enumerate() {
-                let (byte, n) = ternary_place(64 * c + i);
-                *y = digit(block[byte], n);
-            }
-            [s.load(digits.as_ptr()), s.load(digits.as_ptr().add(32))]
+            let four = [p.add(48).cast::<[u8; 4]>().read_unaligned(); 4];
+            let bytes = match c {
+                0 | 1 => [s.load(p); 2],
+                2 => [s.load(p), s.load_two(p.add(32), p.add(32))],
+                _ => [s.load_two(p.add(32), p.add(32)), s.load_two(p.add(32), four.as_ptr().cast())],
+            };
+            each!(2, V => s.digits(bytes[V], &PLACES[2 * c + V]))
         }
     }
     #[inline(always)]
@@ -534,6 +575,8 @@ pub(in crate::kernels) struct Tq2_0;
 impl Format for Tq2_0 {
     const TYPE: Quant = Quant::Tq2_0;
     const BYTES: Bytes = Bytes { signed: false, largest: 3, part: 32, scale: 1, mins: true, offset: 0 };
+    const FEW: usize = 8;
+    const QUARTERS: usize = 2;
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut [f32]) {
         let d = f16_at(block, 64);
@@ -544,9 +587,23 @@ impl Format for Tq2_0 {
         }
     }
     #[inline(always)]
-    unsafe fn quarter<S: Ints>(s: S, p: *const u8, c: usize) -> [S::B; 2] {
-        // SAFETY: the caller's word.
-        unsafe { two_bits(s, s.load(p.add(c / 2 * 32)), c) }
+    fn lines(c: usize, h: usize) -> [usize; 3] {
+        [c / 2 * 32 + 16 * h, 0, 0]
+    }
+    #[inline(always)]
+    fn elements<S: Lanewise>(s: S, c: usize, lines: [S::B; 3]) -> [S::B; 2] {
+        two_bits(s, lines[0], c)
+    }
+    #[inline(always)]
+    unsafe fn numbers<S: Lanewise>(s: S, rows: Rows, to: &mut Numbers) {
+        // SAFETY: of the blocks the caller's word; `to` has as many rows.
+        unsafe {
+            each!(8, J => s.store_w(to.scales[J].as_mut_ptr().cast(), s.splat_w(1)));
+            each!(4, J => s.store_w(to.mins[J].as_mut_ptr().cast(), s.splat_w(1)));
+            let [_, d] = s.both_halves(rows.lines(s, 50)[3]);
+            s.store_f(to.d[0].as_mut_ptr(), d);
+            s.store_f(to.d[1].as_mut_ptr(), d);
+        }
     }
     #[inline(always)]
     unsafe fn read<S: Ints>(s: S, p: *const u8, to: &mut impl Sink<S>) {

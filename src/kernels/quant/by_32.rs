@@ -333,21 +333,75 @@ impl Blocks for Iq4Nl {
     }
 }
 
+/// [`half_power`] of e is 2^l · 2^(16·h − 128), l and h being its nibbles: the upper two bytes of both f32, for each nibble.
+pub(super) const fn nibble_powers() -> [[[i8; 16]; 2]; 2] {
+    let mut bytes = [[[0; 16]; 2]; 2];
+    let mut n = 0;
+    while n < 16 {
+        // 2^−128 is a denormal.
+        let exponents = [(127 + n as u32) << 23, if n == 0 { 1 << 21 } else { (16 * n as u32 - 1) << 23 }];
+        let mut i = 0;
+        while i < 2 {
+            let [.., third, fourth] = exponents[i].to_le_bytes();
+            (bytes[i][0][n], bytes[i][1][n]) = (third as i8, fourth as i8);
+            i += 1;
+        }
+        n += 1;
+    }
+    bytes
+}
+
+/// [`Lanewise::pick`]'s indices that put the first byte of every four to place `at`, with zeros in the others.
+const fn byte_to(at: usize) -> [u8; 16] {
+    let mut indices = [u8::MAX; 16];
+    let mut i = 0;
+    while i < 4 {
+        indices[4 * i + at] = 4 * i as u8;
+        i += 1;
+    }
+    indices
+}
+
 pub(in crate::kernels) struct Mxfp4;
 impl Format for Mxfp4 {
     const TYPE: Quant = Quant::Mxfp4;
     const BYTES: Bytes = Bytes { signed: true, largest: 12, part: 32, scale: 1, mins: false, offset: 0 };
+    const FEW: usize = 4;
+    // 4 tokens at once took longer than 8 did: see benches/LOG.md.
+    const FEW_WIDE: usize = 3;
+    const SPLIT: bool = true;
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut [f32]) {
         let d = half_power(block[0]);
         nibbles(&block[1..], out, |q| d * f32::from(MXFP4[usize::from(q)]));
     }
     #[inline(always)]
-    unsafe fn quarter<S: Ints>(s: S, p: *const u8, c: usize) -> [S::B; 2] {
-        // SAFETY: the caller's word.
-        unsafe {
-            let [first, last] = nibbles_of_two(s, p.add(34 * c + 1), 17);
-            [s.lookup(&MXFP4, first), s.lookup(&MXFP4, last)]
+    fn lines(c: usize, h: usize) -> [usize; 3] {
+        [17 * (2 * c + h) + 1, 0, 0]
+    }
+    #[inline(always)]
+    fn elements<S: Lanewise>(s: S, _: usize, lines: [S::B; 3]) -> [S::B; 2] {
+        let [first, last] = both_nibbles(s, lines[0]);
+        [s.lookup(&MXFP4, first), s.lookup(&MXFP4, last)]
+    }
+    #[inline(always)]
+    unsafe fn numbers<S: Lanewise>(s: S, rows: Rows, to: &mut Numbers) {
+        const THIRD: [u8; 16] = byte_to(2);
+        const FOURTH: [u8; 16] = byte_to(3);
+        for j in 0..8 {
+            let (d, other) = (to.d[split(j)].as_mut_ptr(), to.m[split(j)].as_mut_ptr());
+            // SAFETY: of the blocks the caller's word; `to` has as many rows.
+            unsafe {
+                let [low, high] = both_nibbles(s, rows.lines(s, 17 * j)[0]);
+                // Both factors by their upper two bytes: the others are 0.
+                let [low, high] = each!(2, I => {
+                    let (nibbles, bytes) = ([low, high][I], &const { nibble_powers() }[I]);
+                    s.or(s.pick(s.lookup(&bytes[0], nibbles), &THIRD), s.pick(s.lookup(&bytes[1], nibbles), &FOURTH))
+                });
+                s.store(d.cast(), low);
+                s.store(other.cast(), high);
+                s.store_f(d, s.mul(s.load_f(d), s.load_f(other)));
+            }
         }
     }
     #[inline(always)]

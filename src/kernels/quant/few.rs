@@ -172,6 +172,12 @@ impl<S: Lanewise> Sum<S> {
         }
     }
 
+    /// The sum of both, which is in range.
+    #[inline(always)]
+    fn and(self, s: S, other: Self) -> Self {
+        Self { narrow: s.add_w(self.narrow, other.narrow), wide: s.add_i(self.wide, other.wide) }
+    }
+
     /// `total`, and the sum times `scales`, each of which is there twice, and `factor`.
     #[inline(always)]
     fn scaled<F: Format>(self, s: S, total: S::I, scales: S::W, factor: i16) -> S::I {
@@ -251,7 +257,15 @@ unsafe fn add<S: Lanewise, F: Format, const T: usize>(
                 if h == 0 && Way::<S, F>::LONG {
                     continue;
                 }
-                if by_256::<F>() {
+                if by_256::<F>() && F::SPLIT {
+                    // Both sums are of the same part.
+                    let at = element::<F>(c, h, 0);
+                    let scales = s.load_w(numbers.scales[place_of::<F>(at / F::BYTES.part)].as_ptr().cast());
+                    for t in 0..T {
+                        let [first, last] = of[t];
+                        total[t] = first.and(s, last).scaled::<F>(s, total[t], scales, (*x.add(t)).factors[at / 32]);
+                    }
+                } else if by_256::<F>() {
                     each!(2, O => {
                         let at = element::<F>(c, h, O);
                         let scales = s.load_w(numbers.scales[place_of::<F>(at / F::BYTES.part)].as_ptr().cast());

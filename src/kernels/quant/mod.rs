@@ -75,7 +75,7 @@ pub(super) trait Format: 'static {
     /// What its blocks are as bytes.
     const BYTES: Bytes;
 
-    /// Up to how many tokens `few` takes, which needs what follows up to `numbers`; 0 where it does not take the type, which has its own `quarter` then.
+    /// Up to how many tokens `few` takes, which needs what follows up to `numbers`; 0 where it does not take the type.
     const FEW: usize = 0;
     /// The same with vectors of 16 rows.
     const FEW_WIDE: usize = if Self::FEW > 0 { few::MOST } else { 0 };

@@ -435,3 +435,14 @@ fn nothing_and_almost_nothing_are_zero() {
         }
     }
 }
+
+#[test]
+fn powers_of_nibbles_are_half_powers() {
+    let [low, high] = super::by_32::nibble_powers();
+    let power =
+        |bytes: [[i8; 16]; 2], n: u8| f32::from_le_bytes([0, 0, bytes[0][usize::from(n)] as u8, bytes[1][usize::from(n)] as u8]);
+    for e in 0..=255 {
+        let product = power(low, e & 15) * power(high, e >> 4);
+        assert_eq!(product.to_bits(), super::by_32::half_power(e).to_bits(), "{e}");
+    }
+}

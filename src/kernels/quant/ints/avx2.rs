@@ -225,6 +225,17 @@ macro_rules! ints {
             on_registers! {
                 $($own)*
 
+                fn digits(a: __m256i, powers: &[u8; 32]) -> __m256i {
+                    let powers = _mm256_loadu_si256(powers.as_ptr().cast());
+                    // The lower bytes of 16-bit products: those of bytes at even places, then of the others.
+                    let even = _mm256_mullo_epi16(a, powers);
+                    let odd = _mm256_mullo_epi16(_mm256_srli_epi16::<8>(a), _mm256_srli_epi16::<8>(powers));
+                    let b = _mm256_or_si256(_mm256_and_si256(even, _mm256_set1_epi16(255)), _mm256_slli_epi16::<8>(odd));
+                    // 1 for those above 85, whose 3-fold passes 256, and 1 more for those above 170 = 256 - 86.
+                    let one = _mm256_set1_epi8(1);
+                    let above = each!(2, I => _mm256_min_epu8(_mm256_subs_epu8(b, _mm256_set1_epi8([85, -86][I])), one));
+                    _mm256_add_epi8(above[0], above[1])
+                }
                 fn widen_twice(bytes: u64) -> __m256i {
                     _mm256_broadcastsi128_si256(_mm_cvtepu8_epi16(_mm_cvtsi64_si128(bytes as i64)))
                 }

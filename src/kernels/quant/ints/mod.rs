@@ -154,6 +154,8 @@ pub(in crate::kernels) trait Ints: Lanewise {
     /// # Safety
     /// 4 bytes lie at `p` and at `q`.
     unsafe fn load_bits(self, p: *const u8, q: *const u8) -> [Self::B; 2];
+    /// For each byte b the integer part of 3·(b·power mod 256) / 256.
+    fn digits(self, a: Self::B, powers: &[u8; 32]) -> Self::B;
     /// The [`Lanewise::pairs`] of both w with their x, for w up to 63: all of four elements added.
     fn quads(self, w: [Self::B; 2], x: [Self::B; 2]) -> Self::I;
     /// The [`Lanewise::signed_pairs`], two and two added.

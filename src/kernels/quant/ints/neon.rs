@@ -241,6 +241,14 @@ impl Ints for Neon {
     }
 
     on_registers! {
+        fn digits(a: B, powers: &[u8; 32]) -> B {
+            let powers = uint8x16x2_t(vld1q_u8(powers.as_ptr()), vld1q_u8(powers.as_ptr().add(16)));
+            // 1 for those above 85, whose 3-fold passes 256, and 1 more for those above 170.
+            halves!(uint8x16x2_t, a, powers => {
+                let b = vmulq_u8(a, powers);
+                vsubq_u8(vsubq_u8(vdupq_n_u8(0), vcgtq_u8(b, vdupq_n_u8(85))), vcgtq_u8(b, vdupq_n_u8(170)))
+            })
+        }
         fn quads(w: [B; 2], x: [B; 2]) -> I {
             let ([a, b], [x, y]) = (w, x);
             let (a, b) = (halves!(int16x8x2_t, a, x => pairs(a, x)), halves!(int16x8x2_t, b, y => pairs(b, y)));

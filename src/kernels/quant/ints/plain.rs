@@ -237,6 +237,10 @@ impl Ints for Plain {
         [std::array::from_fn(|i| bit(0, i)), std::array::from_fn(|i| bit(16, i))]
     }
     #[inline(always)]
+    fn digits(self, a: B, powers: &[u8; 32]) -> B {
+        zip(a, *powers, |a, power| ((u16::from(a.wrapping_mul(power)) * 3) >> 8) as u8)
+    }
+    #[inline(always)]
     fn quads(self, w: [B; 2], x: [B; 2]) -> I {
         two_and_two(zip(self.pairs(w[0], x[0]), self.pairs(w[1], x[1]), |a, b| a + b))
     }
