@@ -35,7 +35,7 @@ pub(super) enum Sums {
 /// Asks for what will be read later.
 pub(super) trait Ahead {
     /// Before the products with each row of `w`, which is at `w`.
-    fn row<S: Simd>(&mut self, s: S, w: *const u8);
+    fn row(&mut self, w: *const u8);
 }
 
 impl<const T: usize> Tile<T> {
@@ -58,7 +58,7 @@ impl<const T: usize> Tile<T> {
             }
             for k in 0..self.n {
                 let w = self.w.add(k * self.ld_w);
-                ahead.row(s, w);
+                ahead.row(w);
                 // The fewer operands of the two wait in registers for the others.
                 let row = |i: usize| if PART { E::load_first(s, w, last) } else { E::load(s, w.add(i * S::LANES * E::SIZE)) };
                 if C < T {

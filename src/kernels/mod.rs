@@ -11,6 +11,7 @@
 //! | `table` | for each instruction set, the kernels compiled with its features |
 //! | `columns` | the innermost part of products whose outputs are columns |
 //! | `attention` | products with a block of the cache, softmax in parts |
+//! | `prefetch` | cache lines asked for ahead |
 //! | `tiles` | the prefill path's products on a matrix unit |
 //!
 //! Lengths are checked here, once, on entry; they are the callers' invariants, so a wrong one is a panic. The functions
@@ -20,6 +21,7 @@ mod attention;
 mod columns;
 mod float;
 mod isa;
+mod prefetch;
 mod quant;
 mod simd;
 mod table;

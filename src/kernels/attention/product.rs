@@ -9,6 +9,7 @@
 use super::BlockProduct;
 use crate::kernels::columns::{self, Sums, Tile};
 use crate::kernels::float::Element;
+use crate::kernels::prefetch;
 use crate::kernels::simd::Simd;
 use crate::threads::ColumnsMut;
 
@@ -42,13 +43,13 @@ impl Next {
 impl columns::Ahead for Next {
     /// One step.
     #[inline(always)]
-    fn row<S: Simd>(&mut self, s: S, _: *const u8) {
+    fn row(&mut self, _: *const u8) {
         self.due += self.lines;
         while self.due >= self.steps {
             self.due -= self.steps;
             let (part, line) = (self.asked & ((1 << self.parts) - 1), self.asked >> self.parts);
             // The last part may be shorter: a prefetch may be of any address.
-            s.prefetch(self.next.wrapping_add((part * self.part + line) * LINE));
+            prefetch::near(self.next.wrapping_add((part * self.part + line) * LINE));
             self.asked += 1;
         }
     }

@@ -15,6 +15,7 @@
 
 use super::{Element, Product};
 use crate::kernels::columns::{Ahead, Sums, Tile};
+use crate::kernels::prefetch;
 use crate::kernels::simd::Simd;
 use crate::threads::ColumnsMut;
 use std::ops::Range;
@@ -45,9 +46,9 @@ impl Lines {
 
 impl Ahead for Lines {
     #[inline(always)]
-    fn row<S: Simd>(&mut self, s: S, w: *const u8) {
+    fn row(&mut self, w: *const u8) {
         for line in (0..self.bytes).step_by(LINE) {
-            s.prefetch(w.wrapping_add(self.offset + line));
+            prefetch::near(w.wrapping_add(self.offset + line));
         }
     }
 }

@@ -19,6 +19,7 @@
 use super::Element;
 use crate::format::{DType, Float};
 use crate::kernels::columns::{Ahead, Sums, Tile};
+use crate::kernels::prefetch;
 use crate::kernels::simd::{MAX_LANES, Simd};
 use crate::kernels::{Layout, Matrix};
 use crate::threads::ColumnsMut;
@@ -211,7 +212,7 @@ impl<S: Simd, const C: usize> Call<'_, S, C> {
             };
             for y in tile.y {
                 for line in (0..=V * S::LANES).step_by(LINE) {
-                    self.s.prefetch(y.wrapping_add(line).cast());
+                    prefetch::near(y.wrapping_add(line).cast());
                 }
             }
             // The next tile lies behind this one.
@@ -280,7 +281,7 @@ impl<S: Simd, const C: usize> Call<'_, S, C> {
                     for i in 0..S::LANES {
                         let w = rows[i].add(k * E::SIZE);
                         if (k * E::SIZE).is_multiple_of(LINE_BYTES) {
-                            s.prefetch(w.wrapping_add(ahead));
+                            prefetch::near(w.wrapping_add(ahead));
                         }
                         square[i] = if left >= S::LANES { E::load(s, w) } else { E::load_first(s, w, left) };
                     }
@@ -316,7 +317,7 @@ impl<S: Simd, const C: usize> Call<'_, S, C> {
         let (mut row, mut line) = (inputs.end + asked / lines, asked % lines);
         for (i, k) in inputs.clone().enumerate() {
             for _ in 0..each {
-                s.prefetch(self.w.data.as_ptr().wrapping_add(self.offset((0, row)) + line * LINE_BYTES));
+                prefetch::near(self.w.data.as_ptr().wrapping_add(self.offset((0, row)) + line * LINE_BYTES));
                 line += 1;
                 if line == lines {
                     (row, line) = (row + 1, 0);
@@ -344,8 +345,8 @@ struct Next {
 
 impl Ahead for Next {
     #[inline(always)]
-    fn row<S: Simd>(&mut self, s: S, _: *const u8) {
-        s.prefetch(self.x);
+    fn row(&mut self, _: *const u8) {
+        prefetch::near(self.x);
         self.x = self.x.wrapping_add(self.step);
     }
 }

@@ -11,6 +11,7 @@
 //! 2048 on a Zen 3, whose peak is 104.
 
 use super::{Element, Product};
+use crate::kernels::prefetch;
 use crate::kernels::simd::Simd;
 use crate::threads::ColumnsMut;
 
@@ -63,8 +64,8 @@ unsafe fn sweep<S: Simd, E: Element, const R: usize, const T: usize, const FAR: 
             let rows = std::array::from_fn(|j| (j * streams + i).min(cols - 1));
             let next = p.w.as_ptr().wrapping_add((p.first + i + 1) * row_bytes);
             let mut t = from;
-            let mut number = 0;
             while t < to {
+                let number = (t - from).div_ceil(T);
                 let (first, last) = (number * R / tiles, ((number + 1) * R / tiles).saturating_sub(1));
                 let next = std::array::from_fn(|j| next.wrapping_add((first + j).min(last) * streams * row_bytes));
                 // SAFETY: rows are below cols, tokens t.. below to.
@@ -77,7 +78,6 @@ unsafe fn sweep<S: Simd, E: Element, const R: usize, const T: usize, const FAR: 
                         _ => multiply::<S, E, R, T, FAR>(s, p, out, rows, t, next),
                     }
                 };
-                number += 1;
             }
         }
     }
@@ -110,11 +110,11 @@ unsafe fn multiply<S: Simd, E: Element, const R: usize, const T: usize, const FA
         while i + line <= k {
             if FAR {
                 for next in next {
-                    s.prefetch_far(next.wrapping_add(i * E::SIZE));
+                    prefetch::far(next.wrapping_add(i * E::SIZE));
                 }
             } else {
                 for w in w {
-                    s.prefetch(w.wrapping_add(i * E::SIZE + p.ahead));
+                    prefetch::near(w.wrapping_add(i * E::SIZE + p.ahead));
                 }
             }
             for i in (i..i + line).step_by(S::LANES) {

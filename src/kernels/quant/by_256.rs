@@ -15,7 +15,7 @@
 //! below and the next 32 above, 32 bytes of 2-bit fields are 4 × 32 elements; each `unpack` says it in code.
 
 use super::activations::split_16;
-use super::by_32::{IQ4, both_nibbles};
+use super::by_32::{IQ4, both_nibbles, look_up};
 use super::ints::{Ints, Lanewise};
 use super::numbers::{Numbers, Rows};
 use super::product::Scales;
@@ -452,8 +452,7 @@ impl Format for Iq4Xs {
     }
     #[inline(always)]
     fn elements<S: Lanewise>(s: S, _: usize, lines: [S::B; 3]) -> [S::B; 2] {
-        let [first, last] = both_nibbles(s, lines[0]);
-        [s.lookup(&IQ4, first), s.lookup(&IQ4, last)]
+        look_up(s, &IQ4, lines[0])
     }
     #[inline(always)]
     unsafe fn numbers<S: Lanewise>(s: S, rows: Rows, to: &mut Numbers) {

@@ -50,6 +50,13 @@ pub(super) fn both_nibbles<S: Lanewise>(s: S, bytes: S::B) -> [S::B; 2] {
     [s.right::<0>(bytes, 15), s.right::<4>(bytes, 15)]
 }
 
+/// What `table` has for them.
+#[inline(always)]
+pub(super) fn look_up<S: Lanewise>(s: S, table: &[i8; 16], bytes: S::B) -> [S::B; 2] {
+    let [first, last] = both_nibbles(s, bytes);
+    [s.lookup(table, first), s.lookup(table, last)]
+}
+
 /// The nibbles of two blocks, as [`Sink::by_64`] orders them: those of the first at `p`, of the other `stride` bytes further on.
 ///
 /// # Safety
@@ -311,8 +318,7 @@ impl Format for Iq4Nl {
     }
     #[inline(always)]
     fn elements<S: Lanewise>(s: S, _: usize, lines: [S::B; 3]) -> [S::B; 2] {
-        let [first, last] = both_nibbles(s, lines[0]);
-        [s.lookup(&IQ4, first), s.lookup(&IQ4, last)]
+        look_up(s, &IQ4, lines[0])
     }
     #[inline(always)]
     unsafe fn numbers<S: Lanewise>(s: S, rows: Rows, to: &mut Numbers) {
@@ -381,8 +387,7 @@ impl Format for Mxfp4 {
     }
     #[inline(always)]
     fn elements<S: Lanewise>(s: S, _: usize, lines: [S::B; 3]) -> [S::B; 2] {
-        let [first, last] = both_nibbles(s, lines[0]);
-        [s.lookup(&MXFP4, first), s.lookup(&MXFP4, last)]
+        look_up(s, &MXFP4, lines[0])
     }
     #[inline(always)]
     unsafe fn numbers<S: Lanewise>(s: S, rows: Rows, to: &mut Numbers) {

@@ -23,6 +23,7 @@ use super::many::{OFFSET, QUAD, by_256, place_of};
 use super::numbers::{MAX_ROWS, Numbers, Rows};
 use super::product::MAX_BYTES;
 use super::{Format, Product, group_bytes};
+use crate::kernels::prefetch;
 use crate::threads::ColumnsMut;
 
 /// How many groups ahead of its use a group is asked for.
@@ -172,12 +173,6 @@ impl<S: Lanewise> Sum<S> {
         }
     }
 
-    /// The sum of both, which is in range.
-    #[inline(always)]
-    fn and(self, s: S, other: Self) -> Self {
-        Self { narrow: s.add_w(self.narrow, other.narrow), wide: s.add_i(self.wide, other.wide) }
-    }
-
     /// `total`, and the sum times `scales`, each of which is there twice, and `factor`.
     #[inline(always)]
     fn scaled<F: Format>(self, s: S, total: S::I, scales: S::W, factor: i16) -> S::I {
@@ -224,12 +219,12 @@ unsafe fn add<S: Lanewise, F: Format, const T: usize>(
                 let bytes = S::ROWS * group_bytes::<F>() * F::QUARTERS / 8;
                 // Any address may be asked for: at the end there are no such rows.
                 for line in (i * bytes..(i + 1) * bytes).step_by(64) {
-                    s.prefetch_far(ahead.wrapping_add(line));
+                    prefetch::far(ahead.wrapping_add(line));
                 }
                 let each = S::ROWS / 8 * F::QUARTERS;
                 for r in i * each..(i + 1) * each {
                     for line in (0..group_bytes::<F>()).step_by(64) {
-                        s.prefetch(rows.first.wrapping_add(r * rows.stride + group_bytes::<F>() + line));
+                        prefetch::near(rows.first.wrapping_add(r * rows.stride + group_bytes::<F>() + line));
                     }
                 }
             }
@@ -257,15 +252,7 @@ unsafe fn add<S: Lanewise, F: Format, const T: usize>(
                 if h == 0 && Way::<S, F>::LONG {
                     continue;
                 }
-                if by_256::<F>() && F::SPLIT {
-                    // Both sums are of the same part.
-                    let at = element::<F>(c, h, 0);
-                    let scales = s.load_w(numbers.scales[place_of::<F>(at / F::BYTES.part)].as_ptr().cast());
-                    for t in 0..T {
-                        let [first, last] = of[t];
-                        total[t] = first.and(s, last).scaled::<F>(s, total[t], scales, (*x.add(t)).factors[at / 32]);
-                    }
-                } else if by_256::<F>() {
+                if by_256::<F>() {
                     each!(2, O => {
                         let at = element::<F>(c, h, O);
                         let scales = s.load_w(numbers.scales[place_of::<F>(at / F::BYTES.part)].as_ptr().cast());

@@ -29,6 +29,7 @@ use super::product::MAX_BYTES;
 use super::row::{store, store_in_order};
 use super::{Blocks, Format, Product, Sink, SuperBlock, group_bytes};
 use crate::format::DType;
+use crate::kernels::prefetch;
 use crate::threads::ColumnsMut;
 use lanes::Lanes;
 use std::mem::offset_of;
@@ -285,7 +286,7 @@ impl Ahead {
 
     /// One step.
     #[inline(always)]
-    fn step<S: Ints, F: Format>(&mut self, s: S) {
+    fn step<S: Ints, F: Format>(&mut self) {
         if self.left == 0 {
             return;
         }
@@ -297,9 +298,9 @@ impl Ahead {
         for _ in 0..self.rows.min(self.left) {
             // Any address may be asked for: at the end there are no such rows. The line with the first byte came with the block before.
             for last in (63..group_bytes::<F>()).step_by(64) {
-                Self::ask(s, self.next.wrapping_add(last));
+                Self::ask::<S>(self.next.wrapping_add(last));
             }
-            Self::ask(s, self.next.wrapping_add(group_bytes::<F>() - 1));
+            Self::ask::<S>(self.next.wrapping_add(group_bytes::<F>() - 1));
             self.next = self.next.wrapping_add(self.row_bytes);
         }
         self.left = self.left.saturating_sub(self.rows);
@@ -307,8 +308,8 @@ impl Ahead {
 
     /// Into the nearest cache, if there is room beside the panels and the activations.
     #[inline(always)]
-    fn ask<S: Ints>(s: S, p: *const u8) {
-        if S::Lanes::PANELS > 1 { s.prefetch_far(p) } else { s.prefetch(p) }
+    fn ask<S: Ints>(p: *const u8) {
+        if S::Lanes::PANELS > 1 { prefetch::far(p) } else { prefetch::near(p) }
     }
 }
 
@@ -371,7 +372,7 @@ unsafe fn add_by_256<S: Ints, F: Format, const T: usize>(
             let mut total = [l.zero(); T];
             for part in i * parts..(i + 1) * parts {
                 let scales = l.load_w(&raw const (*panels).numbers.scales[place_of::<F>(part)]);
-                ahead.step::<S, F>(s);
+                ahead.step::<S, F>();
                 l.add_sums::<F, T>(panels, x, part, scales, &mut total);
             }
             for t in 0..T {
@@ -421,7 +422,7 @@ unsafe fn add_by_32<S: Ints, F: Format, const T: usize>(
     // SAFETY: of x the caller's word; all else are arrays of so many elements.
     unsafe {
         for j in 0..4 {
-            ahead.step::<S, F>(s);
+            ahead.step::<S, F>();
             each!(2, ODD => {
                 let total = l.sums::<F, T>(panels, x, 2 * j + ODD);
                 let i = j + 4 * ODD; // where its numbers are

@@ -21,6 +21,7 @@
 use super::activations::{Activations, BLOCK};
 use super::ints::Ints;
 use super::{Blocks, Format, Product, Sink, SuperBlock, group_bytes, quarters};
+use crate::kernels::prefetch;
 use crate::threads::ColumnsMut;
 use std::hint::black_box;
 
@@ -264,7 +265,7 @@ fn pairs<S: Ints, F: Format>(s: S, w: S::B, q: S::B) -> S::W {
 unsafe fn meet<S: Ints, F: Format>(s: S, w: [*const u8; ROWS], x: *const Activations, sum: S::F) -> S::F {
     for r in 0..ROWS {
         for line in (0..group_bytes::<F>()).step_by(64) {
-            s.prefetch(w[r].wrapping_add(line + AHEAD));
+            prefetch::near(w[r].wrapping_add(line + AHEAD));
         }
     }
     let mut meeting = Meeting { x, w, sum };

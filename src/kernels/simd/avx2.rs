@@ -174,16 +174,6 @@ impl Simd for Avx2 {
             _mm256_storeu_si256(p.cast(), _mm256_blend_epi16::<0xaa>(even, odd))
         }
     }
-    #[inline(always)]
-    fn prefetch(self, p: *const u8) {
-        // SAFETY: a prefetch of an address that is not mapped does nothing.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
-    }
-    #[inline(always)]
-    fn prefetch_far(self, p: *const u8) {
-        // SAFETY: a prefetch of an address that is not mapped does nothing.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
-    }
 }
 
 /// All bits set in the first `n` lanes.

@@ -154,16 +154,6 @@ impl Simd for Avx512 {
             _mm512_storeu_si512(p.cast(), _mm512_or_si512(even, upper))
         }
     }
-    #[inline(always)]
-    fn prefetch(self, p: *const u8) {
-        // SAFETY: a prefetch of an address that is not mapped does nothing.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
-    }
-    #[inline(always)]
-    fn prefetch_far(self, p: *const u8) {
-        // SAFETY: a prefetch of an address that is not mapped does nothing.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
-    }
 }
 
 /// The first `n` of 16 lanes.

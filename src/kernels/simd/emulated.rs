@@ -138,6 +138,4 @@ impl Simd for Emulated {
         // SAFETY: the caller's word.
         unsafe { p.cast::<[u32; 16]>().write_unaligned(pairs) }
     }
-    fn prefetch(self, _: *const u8) {}
-    fn prefetch_far(self, _: *const u8) {}
 }

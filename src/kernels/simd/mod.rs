@@ -89,11 +89,6 @@ pub(super) trait Simd: Copy {
     /// There is room for `LANES` u32 at `p`, at any alignment.
     unsafe fn store_bf16_pairs(self, p: *mut u32, even: Self::V, odd: Self::V);
 
-    /// Asks for the cache line at `p`, which may be any address.
-    fn prefetch(self, p: *const u8);
-    /// The same, into the second cache.
-    fn prefetch_far(self, p: *const u8);
-
     /// The elements of `x`, at most `LANES` of them; the lanes beyond are `fill`.
     #[inline(always)]
     fn get(self, x: &[f32], fill: f32) -> Self::V {

@@ -8,6 +8,7 @@
 use super::pack::{GROUP, pack_weights};
 use super::{Block, Product, Products, SIDE, STEP, Tile, Unit};
 use crate::kernels::Layout;
+use crate::kernels::prefetch;
 use crate::kernels::simd::Simd;
 use crate::threads::ColumnsMut;
 use std::ops::Range;
@@ -89,7 +90,7 @@ unsafe fn sweep<S: Simd, U: Unit, const T: usize>(s: S, p: &Product<'_>, scratch
                     add: from > 0,
                     tokens,
                 };
-                ask(s, p, next(at), cols.len(), t, blocks);
+                ask(p, next(at), cols.len(), t, blocks);
                 // SAFETY: the tokens' tiles are [blocks, steps, x.terms, 2] (checked), of which t and from..to are inside; the
                 // panel was filled with [to - from, T, 2]; c is four tiles, and ours.
                 unsafe { unit.multiply(p.products, block) };
@@ -104,7 +105,7 @@ unsafe fn sweep<S: Simd, U: Unit, const T: usize>(s: S, p: &Product<'_>, scratch
 /// Asks for a panel's weights while the one before it is multiplied: part `part` of `parts` of those of the SIDE outputs from `at` on,
 /// where the call has `n_out`, and of these inputs.
 #[inline(always)]
-fn ask<S: Simd>(s: S, p: &Product<'_>, (at, inputs): (usize, Range<usize>), n_out: usize, part: usize, parts: usize) {
+fn ask(p: &Product<'_>, (at, inputs): (usize, Range<usize>), n_out: usize, part: usize, parts: usize) {
     let (first, n) = (p.first + at, SIDE.min(n_out - at));
     let inputs = inputs.start..inputs.end.min(p.w.n_in);
     let bytes = |elements: usize| elements / p.w.dtype.block_elements() * p.w.dtype.block_bytes();
@@ -116,7 +117,7 @@ fn ask<S: Simd>(s: S, p: &Product<'_>, (at, inputs): (usize, Range<usize>), n_ou
     for row in rows * part / parts..rows * (part + 1) / parts {
         let from = p.w.data.as_ptr().wrapping_add(bytes(start + row * stride));
         for line in (0..bytes(len)).step_by(64) {
-            s.prefetch(from.wrapping_add(line));
+            prefetch::near(from.wrapping_add(line));
         }
     }
 }

@@ -199,16 +199,6 @@ macro_rules! ints {
                 // SAFETY: features by `self`, memory by the caller.
                 unsafe { _mm256_loadu_ps(p) }
             }
-            #[inline(always)]
-            fn prefetch(self, p: *const u8) {
-                // SAFETY: a prefetch of an address that is not mapped does nothing.
-                unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
-            }
-            #[inline(always)]
-            fn prefetch_far(self, p: *const u8) {
-                // SAFETY: a prefetch of an address that is not mapped does nothing.
-                unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
-            }
         }
 
         impl Ints for $type {

@@ -126,10 +126,6 @@ pub(in crate::kernels) trait Lanewise: Copy {
     fn add(self, a: Self::F, b: Self::F) -> Self::F;
     fn sub(self, a: Self::F, b: Self::F) -> Self::F;
     fn mul(self, a: Self::F, b: Self::F) -> Self::F;
-    /// Asks for the cache line at `p`, which may be any address, into the second cache.
-    fn prefetch_far(self, p: *const u8);
-    /// Asks for the cache line at `p`, which may be any address, into the nearest cache.
-    fn prefetch(self, p: *const u8);
 }
 
 /// One instruction set's vectors of 256 bits: 32 bytes, 16 lanes of i16, 8 of i32 or of f32. "Halves" are the first and the last 16 bytes of one.

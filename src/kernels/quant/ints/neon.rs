@@ -216,16 +216,6 @@ impl Lanewise for Neon {
         // SAFETY: features by `self`, memory by the caller.
         unsafe { float32x4x2_t(vld1q_f32(p), vld1q_f32(p.add(4))) }
     }
-    #[inline(always)]
-    fn prefetch(self, p: *const u8) {
-        // SAFETY: a prefetch of an address that is not mapped does nothing.
-        unsafe { std::arch::asm!("prfm pldl1keep, [{}]", in(reg) p, options(readonly, nostack, preserves_flags)) }
-    }
-    #[inline(always)]
-    fn prefetch_far(self, p: *const u8) {
-        // SAFETY: a prefetch of an address that is not mapped does nothing.
-        unsafe { std::arch::asm!("prfm pldl2keep, [{}]", in(reg) p, options(readonly, nostack, preserves_flags)) }
-    }
 }
 
 impl Ints for Neon {

@@ -198,10 +198,6 @@ impl Lanewise for Plain {
     fn mul(self, a: F, b: F) -> F {
         zip(a, b, |a, b| a * b)
     }
-    #[inline(always)]
-    fn prefetch(self, _: *const u8) {}
-    #[inline(always)]
-    fn prefetch_far(self, _: *const u8) {}
 }
 
 impl Ints for Plain {
