@@ -102,9 +102,7 @@ pub struct Kernels {
     multiply_block: Floats<attention::Multiply>,
     unpack: Floats<Unpack>,
     unpack_quant: Quants<Unpack>,
-    /// Products with a quantised [`Layout::OutIn`] matrix.
-    products: Quants<quant::Matmul>,
-    quantise: quant::Quantise,
+    products: quant::Products,
     pack: Floats<Pack>,
     rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
     layer_norm: LayerNorm,
@@ -193,14 +191,14 @@ impl Kernels {
     /// Scratch for [`Kernels::matmul_many`].
     pub const MANY_SCRATCH: usize = many::SCRATCH;
 
-    /// Activations in the form that [`Kernels::matmul_quantised`] takes: of `x: [n_tokens, n_in]` the blocks of 256 inputs from number
+    /// Activations in the form that this table's [`Kernels::matmul_quantised`] takes: of `x: [n_tokens, n_in]` the blocks of 256 inputs from number
     /// `first` on into `out: [blocks, n_tokens]`.
     pub fn quantise(&self, x: &[f32], n_in: usize, scaling: Scaling, first: usize, out: &mut [Activations]) {
         assert!(n_in > 0 && !x.is_empty() && x.len().is_multiple_of(n_in));
         let n_tokens = x.len() / n_in;
         assert!(out.len().is_multiple_of(n_tokens) && first + out.len() / n_tokens <= n_in.div_ceil(Activations::BLOCK));
         // SAFETY: `select` saw the features.
-        unsafe { (self.quantise)(x, n_in, scaling, first, out) }
+        unsafe { (self.products.quantise)(x, n_in, scaling, first, out) }
     }
 
     /// The product with a quantised [`Layout::OutIn`] matrix: as [`Kernels::matmul`], with `x: [n_in.div_ceil(Activations::BLOCK),
@@ -220,7 +218,7 @@ impl Kernels {
         let product = quant::Product { w: data, n_out, n_in, first, x };
         product.check(quant, out);
         // SAFETY: `select` saw the features; `check` saw that weights, x and out have the sizes the product says.
-        unsafe { self.products.of(quant)(&product, scratch, out) }
+        unsafe { self.products.matmul.of(quant)(&product, scratch, out) }
     }
 
     /// Scratch for [`Kernels::matmul_quantised`].

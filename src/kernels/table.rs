@@ -2,15 +2,14 @@
 
 use super::{Isa, Kernels, attention, float, quant, vector};
 
-/// The table of the instruction set that has `$features`, with vectors of type `$simd`, integers by `$ints` and these quantised products. Each function here is the one that
+/// The table of the instruction set that has `$features`, with vectors of type `$simd` and these quantised products. Each function here is the one that
 /// carries the features; all that it calls is inlined into it.
 #[cfg(target_arch = "x86_64")]
 macro_rules! table {
-    ($isa:expr, $simd:path, $ints:expr, $products:expr, $features:literal) => {{
+    ($isa:expr, $simd:path, $products:expr, $features:literal) => {{
         use crate::kernels::attention::{self, BlockProduct};
         use crate::kernels::float::{Element, Floats, Product, convert, in_out, many, out_in};
-        use crate::kernels::quant::activations::{self, Activations, Scaling};
-        use crate::kernels::quant::{Format, for_each_format};
+        use crate::kernels::quant::{self, Format, for_each_format};
         use crate::kernels::vector::{each, math, norm};
         use crate::kernels::{Kernels, Matrix};
         use crate::threads::ColumnsMut;
@@ -44,10 +43,6 @@ macro_rules! table {
         #[target_feature(enable = $features)]
         fn unpack_quant<F: Format>(data: &[u8], out: &mut [f32]) {
             quant::unpack::<F>(data, out)
-        }
-        #[target_feature(enable = $features)]
-        fn quantise(x: &[f32], n_in: usize, scaling: Scaling, first: usize, out: &mut [Activations]) {
-            activations::quantise($ints, x, n_in, scaling, first, out)
         }
         #[target_feature(enable = $features)]
         fn pack<E: Element>(src: &[f32], dst: &mut [u8]) {
@@ -107,7 +102,6 @@ macro_rules! table {
             unpack: Floats { f32: unpack::<f32>, f16: unpack::<f16>, bf16: unpack::<bf16> },
             unpack_quant: for_each_format!(unpack_quant),
             products: $products,
-            quantise,
             pack: Floats { f32: pack::<f32>, f16: pack::<f16>, bf16: pack::<bf16> },
             rms_norm,
             layer_norm,
@@ -172,20 +166,24 @@ macro_rules! multiply_tiles {
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! products {
     ($ints:path, $features:literal) => {{
+        use crate::kernels::quant::activations::{self, Activations, Scaling};
         use crate::kernels::quant::{self, Format, Product, for_each_format};
         use crate::threads::ColumnsMut;
         use $ints as Vectors;
+
+        #[target_feature(enable = $features)]
+        fn quantise(x: &[f32], n_in: usize, scaling: Scaling, first: usize, out: &mut [Activations]) {
+            activations::quantise(Vectors::new(), x, n_in, scaling, first, out)
+        }
 
         #[target_feature(enable = $features)]
         fn matmul<F: Format>(p: &Product<'_>, scratch: &mut [f32], out: &mut ColumnsMut<'_>) {
             // SAFETY: `Kernels` calls its products after `check`.
             unsafe { quant::matmul::<_, F>(Vectors::new(), p, scratch, out) }
         }
-        for_each_format!(matmul)
+        quant::Products { quantise, matmul: for_each_format!(matmul) }
     }};
 }
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-type Products = quant::Quants<quant::Matmul>;
 
 /// Plain Rust, on any CPU.
 static SCALAR: Kernels = SCALAR_TABLE;
@@ -200,7 +198,6 @@ const SCALAR_TABLE: Kernels = Kernels {
     unpack: float::scalar::UNPACK,
     unpack_quant: quant::UNPACK,
     products: quant::PRODUCTS,
-    quantise: quant::QUANTISE,
     pack: float::scalar::PACK,
     rms_norm: vector::scalar::rms_norm,
     layer_norm: vector::scalar::layer_norm,
@@ -224,13 +221,12 @@ const SCALAR_TABLE: Kernels = Kernels {
 #[cfg(target_arch = "aarch64")]
 static NEON: Kernels = Kernels { isa: Isa::Neon, products: NEON_PRODUCTS, ..SCALAR_TABLE };
 #[cfg(target_arch = "aarch64")]
-const NEON_PRODUCTS: Products = products!(super::quant::ints::neon::Neon, "neon");
+const NEON_PRODUCTS: quant::Products = products!(super::quant::ints::neon::Neon, "neon");
 
 #[cfg(target_arch = "x86_64")]
-static AVX2: Kernels =
-    table!(Isa::Avx2, super::simd::avx2::Avx2, crate::kernels::quant::ints::avx2::Avx2::new(), AVX2_PRODUCTS, "avx2,fma,f16c");
+static AVX2: Kernels = table!(Isa::Avx2, super::simd::avx2::Avx2, AVX2_PRODUCTS, "avx2,fma,f16c");
 #[cfg(target_arch = "x86_64")]
-const AVX2_PRODUCTS: Products = products!(super::quant::ints::avx2::Avx2, "avx2,fma,f16c");
+const AVX2_PRODUCTS: quant::Products = products!(super::quant::ints::avx2::Avx2, "avx2,fma,f16c");
 #[cfg(target_arch = "x86_64")]
 static AVX512: Kernels = AVX512_TABLE;
 #[cfg(target_arch = "x86_64")]
@@ -241,20 +237,15 @@ const AVX512_TABLE: Kernels = Kernels {
     ..AVX512_OF_ANY
 };
 #[cfg(target_arch = "x86_64")]
-const AVX512_OF_ANY: Kernels = table!(
-    Isa::Avx512,
-    super::simd::avx512::Avx512,
-    crate::kernels::quant::ints::avx2::Avx2::new(),
-    AVX2_PRODUCTS,
-    "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq"
-);
+const AVX512_OF_ANY: Kernels =
+    table!(Isa::Avx512, super::simd::avx512::Avx512, AVX2_PRODUCTS, "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq");
 /// AVX-512 with VNNI, which all but the first CPUs with AVX-512 have.
 #[cfg(target_arch = "x86_64")]
 static AVX512_VNNI: Kernels = AVX512_VNNI_TABLE;
 #[cfg(target_arch = "x86_64")]
 const AVX512_VNNI_TABLE: Kernels = Kernels { products: VNNI_PRODUCTS, ..AVX512_TABLE };
 #[cfg(target_arch = "x86_64")]
-const VNNI_PRODUCTS: Products =
+const VNNI_PRODUCTS: quant::Products =
     products!(super::quant::ints::avx2::Vnni, "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni");
 
 /// The same of AMD's CPUs (Zen 4 and later), with dot products of bf16: on a Zen 4 they multiply twice as much as FMA, and our kernel of f32 is faster
@@ -287,8 +278,7 @@ const AMX_TILES: super::tiles::Functions = tiles!(
 #[cfg(all(test, target_arch = "x86_64"))]
 pub(super) static EMULATED: Kernels = EMULATED_TABLE;
 #[cfg(all(test, target_arch = "x86_64"))]
-const EMULATED_TABLE: Kernels =
-    table!(Isa::Avx512, super::simd::emulated::Emulated, crate::kernels::quant::ints::plain::Plain, quant::PRODUCTS, "sse2");
+const EMULATED_TABLE: Kernels = table!(Isa::Avx512, super::simd::emulated::Emulated, quant::PRODUCTS, "sse2");
 /// With tiles that are emulated too.
 #[cfg(all(test, target_arch = "x86_64"))]
 pub(super) static EMULATED_TILES: Kernels = Kernels { tiles: Some(EMULATED_UNIT), ..EMULATED_TABLE };
@@ -320,7 +310,7 @@ pub(super) static AVX2_EMULATED_TILES: Kernels = Kernels {
         crate::kernels::tiles::emulated::Emulated,
         "avx2,fma,f16c"
     )),
-    ..table!(Isa::Avx2, super::simd::avx2::Avx2, crate::kernels::quant::ints::avx2::Avx2::new(), AVX2_PRODUCTS, "avx2,fma,f16c")
+    ..table!(Isa::Avx2, super::simd::avx2::Avx2, AVX2_PRODUCTS, "avx2,fma,f16c")
 };
 
 /// The table of `isa`, which this CPU must have.

@@ -45,8 +45,11 @@ pub struct Activations {
     pub(super) scales: [f32; 8],
     /// That times Σ q, in the same order.
     pub(super) sums: [f32; 8],
-    /// With factors and for more than one token only: of each 16, −32 times the sum of the first two q of every four, and that of the last two.
-    pub(super) offsets: [[i16; 2]; 16],
+    /// For more than one token only, and with factors: what sums of products of 16 elements begin with that are taken [`OFFSET`] too large,
+    /// −32·Σ q. Without [`Lanewise::DOTS`] as a pair of i16, −32 times the sum of the first two q of every four and of the last two.
+    pub(super) offsets: [i32; 16],
+    /// For more than one token only, and where there are [`Lanewise::DOTS`]: −128·Σ q of each 32, the same for signed elements, which are taken 128 too large.
+    pub(super) biases: [i32; 8],
 }
 
 pub(super) const BLOCK: usize = 256;
@@ -72,7 +75,8 @@ impl Activations {
         scale: 0.0,
         scales: [0.0; 8],
         sums: [0.0; 8],
-        offsets: [[0; 2]; 16],
+        offsets: [0; 16],
+        biases: [0; 8],
     };
 }
 
@@ -93,27 +97,42 @@ pub(in crate::kernels) fn quantise<S: Ints>(
         for (x, out) in x.chunks_exact(n_in).zip(&mut *out) {
             quantise_part(s, &x[block.clone()], scaling, out);
         }
-        if n_tokens > 1 && scaling == Scaling::Factors {
+        if n_tokens > 1 {
             for out in out {
-                offsets(s, &out.q, &mut out.offsets);
+                begin(s, scaling, out);
             }
         }
     }
 }
 
-/// [`Activations::offsets`] of `q`: eight 16s as rows, of which lanes are made.
+/// [`Activations::offsets`] and [`Activations::biases`].
 #[inline(always)]
-fn offsets<S: Ints>(s: S, q: &[i8; BLOCK], offsets: &mut [[i16; 2]; 16]) {
+fn begin<S: Ints>(s: S, scaling: Scaling, out: &mut Activations) {
+    if S::DOTS {
+        for j in 0..8 {
+            out.biases[j] = -128 * i32::from(out.sums_32[j]);
+        }
+    }
+    if scaling == Scaling::Own {
+        return;
+    }
+    if S::DOTS {
+        for part in 0..16 {
+            out.offsets[part] = -i32::from(OFFSET) * i32::from(out.sums_16[split_16(part)]);
+        }
+        return;
+    }
+    // Eight 16s as rows, of which lanes are made.
     for first in [0, 8] {
         // SAFETY: there are eight times 16 bytes, and room for as many pairs.
         unsafe {
-            let quads = s.load_rows(q[16 * first..].as_ptr().cast(), 16);
+            let quads = s.load_rows(out.q[16 * first..].as_ptr().cast(), 16);
             let by = s.splat_quad([OFFSET as u8; 4].as_ptr());
             let mut sum = s.splat_w(0);
             for j in 0..4 {
                 sum = s.sub_w(sum, s.pairs(by, quads[j])); // at most 32·8·127 < 2^15 in the end
             }
-            s.store_w(offsets[first..].as_mut_ptr().cast(), sum);
+            s.store_w(out.offsets[first..].as_mut_ptr().cast(), sum);
         }
     }
 }

@@ -146,16 +146,20 @@ impl<S: Lanewise> Sum<S> {
         if F::BYTES.signed && Way::<S, F>::WIDE && (!F::SPLIT || at.is_multiple_of(32)) {
             debug_assert!(F::BYTES.part == 32);
             // SAFETY: the caller's word.
-            sum.wide = s.signed_sum(unsafe { (*x).sums_32[at / 32] });
+            sum.wide = s.signed_sum(unsafe { (*x).biases[at / 32] });
         }
         if F::BYTES.offset > 0 {
             debug_assert!(F::BYTES.part == 16 && F::BYTES.offset == OFFSET as u8);
             // SAFETY: the caller's word.
-            let offsets = unsafe { s.splat_pair((&raw const (*x).offsets[at / 16]).cast()) };
-            if Way::<S, F>::WIDE {
-                sum.wide = s.add_products(sum.wide, offsets, s.splat_w(1));
-            } else {
-                sum.narrow = offsets;
+            unsafe {
+                let offset = &raw const (*x).offsets[at / 16];
+                if S::DOTS {
+                    sum.wide = s.splat_i(*offset);
+                } else if Way::<S, F>::WIDE {
+                    sum.wide = s.add_products(sum.wide, s.splat_pair(offset.cast()), s.splat_w(1));
+                } else {
+                    sum.narrow = s.splat_pair(offset.cast());
+                }
             }
         }
         sum

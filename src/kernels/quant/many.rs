@@ -34,11 +34,14 @@ use crate::threads::ColumnsMut;
 use lanes::Lanes;
 use std::mem::offset_of;
 use std::ops::Range;
+use std::ptr::null;
 
 /// Rows of a panel: a lane each.
 const ROWS: usize = MAX_ROWS;
 /// Rows that are unpacked at once: half a panel.
 const EIGHT: usize = ROWS / 2;
+/// f32 of a cache line.
+const LINE: usize = 16;
 /// The largest [`Lanes::PANELS`].
 const MAX_PANELS: usize = 2;
 /// Bytes that are multiplied together: those of one lane.
@@ -188,14 +191,16 @@ impl<S: Ints> Sink<S> for Row {
 #[inline(always)]
 pub(super) unsafe fn matmul<S: Ints, F: Format>(s: S, p: &Product<'_>, scratch: &mut [f32], out: &mut ColumnsMut<'_>) {
     let (cols, tokens) = (out.cols().len(), out.rows());
-    let sums = &mut scratch[..scratch_len(cols, tokens)];
-    sums.fill(0.0);
+    let scratch = &mut scratch[..scratch_len(cols, tokens)];
     let group_rows = const { S::Lanes::PANELS * ROWS };
     let (groups, blocks) = (cols.div_ceil(group_rows), p.n_in.div_ceil(BLOCK));
+    if blocks == 0 {
+        return (0..tokens).for_each(|t| out.row_mut(t).fill(0.0));
+    }
     let (mut panels, mut rows) = ([Panel::ZERO; MAX_PANELS], [const { Row::ZERO }; EIGHT]);
     let few = are_few(tokens * blocks);
     let place = |i: usize| if few { (i / blocks, i % blocks) } else { (i % groups, i / groups) };
-    let steps = tokens.div_ceil(S::Lanes::TOKENS) * if by_256::<F>() { BLOCK / F::BYTES.part } else { 4 };
+    let steps = tokens.div_ceil(S::Lanes::TOKENS) * 8;
     for i in 0..groups * blocks {
         let (group, block) = place(i);
         for half in 0..2 * S::Lanes::PANELS {
@@ -204,16 +209,28 @@ pub(super) unsafe fn matmul<S: Ints, F: Format>(s: S, p: &Product<'_>, scratch: 
                 // one stands in.
                 unsafe { unpack::<S, F>(s, p, (group * group_rows + half * EIGHT + r).min(cols - 1), block, &mut rows[r]) };
             }
+            if const { F::BYTES.signed && S::Lanes::UNSIGNED } {
+                rows.iter_mut().flat_map(|row| &mut row.w).for_each(|w| *w ^= 128); // 128 larger
+            }
             panels[half / 2].fill::<S, F>(s, half % 2, &rows);
         }
         let (next_group, next_block) = place(i + 1);
         let mut ahead = Ahead::new::<F>(p, next_group * group_rows..(next_group + 1) * group_rows, next_block, steps);
-        let (x, sums) = (&p.x[block * tokens..][..tokens], &mut sums[group * group_rows * tokens..][..group_rows * tokens]);
+        let unfinished = scratch[group * group_rows * tokens..][..group_rows * tokens].as_mut_ptr();
+        // What the last block makes whole goes where it belongs, if the group has all its rows.
+        let (to, apart) = if block + 1 == blocks && (group + 1) * group_rows <= cols {
+            (out.as_mut_ptr().wrapping_add(group * group_rows), out.ld())
+        } else {
+            (unfinished, group_rows)
+        };
+        let x = &p.x[block * tokens..][..tokens];
         let mut t = 0;
         while t < tokens {
-            let (x, sums) = (&x[t..], &mut sums[t * group_rows..]);
-            // SAFETY: there are as many tokens, with a sum for each row.
+            let x = &x[t..];
+            // SAFETY: there are as many tokens, with a sum for each row: in scratch, and in `out` where it has all rows.
             t += unsafe {
+                let from = if block > 0 { unfinished.add(t * group_rows).cast_const() } else { null() };
+                let sums = Sums { from, to: to.add(t * apart), apart };
                 if const { S::Lanes::TOKENS == 4 } {
                     match tokens - t {
                         1 => add::<S, F, 1>(s, &panels, x, sums, &mut ahead),
@@ -231,13 +248,22 @@ pub(super) unsafe fn matmul<S: Ints, F: Format>(s: S, p: &Product<'_>, scratch: 
             };
         }
     }
-    for (group, sums) in sums.chunks_exact(group_rows * tokens.max(1)).take(groups).enumerate() {
-        for t in 0..tokens {
-            let row = &mut out.row_mut(t)[group * group_rows..];
-            let n = row.len().min(group_rows);
-            row[..n].copy_from_slice(&sums[t * group_rows..][..n]);
+    let rest = cols % group_rows; // rows of the last group, if they are not all
+    if rest > 0 {
+        for (t, sums) in scratch[(cols - rest) * tokens..].chunks_exact(group_rows).take(tokens).enumerate() {
+            out.row_mut(t)[cols - rest..].copy_from_slice(&sums[..rest]);
         }
     }
+}
+
+/// Where the sums of a group's rows are, for some tokens.
+#[derive(Clone, Copy)]
+struct Sums {
+    /// `[tokens, rows]`; null: all are 0.
+    from: *const f32,
+    /// Where they go, a token's `apart` elements behind those of the one before.
+    to: *mut f32,
+    apart: usize,
 }
 
 /// Block `block` of row `p.first + row`.
@@ -313,7 +339,7 @@ impl Ahead {
     }
 }
 
-/// Adds the products of the panels with the first T tokens of `x` to `sums: [T, rows]`; returns T.
+/// Adds the products of the panels with the first T tokens of `x` to their `sums`; returns T.
 ///
 /// # Safety
 /// There are T tokens and their sums.
@@ -322,18 +348,25 @@ unsafe fn add<S: Ints, F: Format, const T: usize>(
     s: S,
     panels: &[Panel; MAX_PANELS],
     x: &[Activations],
-    sums: &mut [f32],
+    sums: Sums,
     ahead: &mut Ahead,
 ) -> usize {
     let rows = const { S::Lanes::PANELS * ROWS };
-    debug_assert!(x.len() >= T && sums.len() >= T * rows);
-    let l = s.lanes();
-    let (x, sums) = (x.as_ptr(), sums.as_mut_ptr());
+    debug_assert!(x.len() >= T);
+    let (l, x) = (s.lanes(), x.as_ptr());
     let mut sum = [l.splat_f(0.0); T];
+    // Where the next sums go: the outputs of each token are in a page of their own, and a store that has to wait for it stops those behind it.
+    for t in T..2 * T {
+        for line in (0..rows).step_by(LINE) {
+            prefetch::near(sums.to.wrapping_add(t * sums.apart + line).cast());
+        }
+    }
     // SAFETY: the caller's word.
     unsafe {
-        for t in 0..T {
-            sum[t] = l.load_f(sums.add(t * rows));
+        if !sums.from.is_null() {
+            for t in 0..T {
+                sum[t] = l.load_f(sums.from.add(t * rows));
+            }
         }
         if by_256::<F>() {
             add_by_256::<S, F, T>(s, panels, x, &mut sum, ahead);
@@ -341,14 +374,14 @@ unsafe fn add<S: Ints, F: Format, const T: usize>(
             add_by_32::<S, F, T>(s, panels, x, &mut sum, ahead);
         }
         for t in 0..T {
-            l.store_f(sums.add(t * rows), sum[t]);
+            l.store_f(sums.to.add(t * sums.apart), sum[t]);
         }
     }
     T
 }
 
 /// What [`add`] sums, a vector to a token.
-type Sums<S, const T: usize> = [<<S as Ints>::Lanes as Lanes>::F; T];
+type Total<S, const T: usize> = [<<S as Ints>::Lanes as Lanes>::F; T];
 
 /// For types with integer scales.
 ///
@@ -359,21 +392,20 @@ unsafe fn add_by_256<S: Ints, F: Format, const T: usize>(
     s: S,
     panels: &[Panel; MAX_PANELS],
     x: *const Activations,
-    sum: &mut Sums<S, T>,
+    sum: &mut Total<S, T>,
     ahead: &mut Ahead,
 ) {
     // By pointer: what belongs to the second panel lies behind it.
     let (l, panels) = (s.lanes(), panels.as_ptr());
     let part_len = F::BYTES.part;
-    let parts = BLOCK / part_len / const { F::BYTES.sums() };
+    let sums = const { F::BYTES.sums() };
     // SAFETY: of x the caller's word; all else are arrays of so many elements.
     unsafe {
-        for i in 0..const { F::BYTES.sums() } {
+        for i in 0..sums {
             let mut total = [l.zero(); T];
-            for part in i * parts..(i + 1) * parts {
-                let scales = l.load_w(&raw const (*panels).numbers.scales[place_of::<F>(part)]);
+            for j in i * 8 / sums..(i + 1) * 8 / sums {
                 ahead.step::<S, F>();
-                l.add_sums::<F, T>(panels, x, part, scales, &mut total);
+                l.add_sums::<F, T>(panels, x, j, &mut total);
             }
             for t in 0..T {
                 sum[t] = l.add(
@@ -412,18 +444,18 @@ unsafe fn add_by_32<S: Ints, F: Format, const T: usize>(
     s: S,
     panels: &[Panel; MAX_PANELS],
     x: *const Activations,
-    sum: &mut Sums<S, T>,
+    sum: &mut Total<S, T>,
     ahead: &mut Ahead,
 ) {
     // By pointer: what belongs to the second panel lies behind it.
     let (l, panels) = (s.lanes(), panels.as_ptr());
     // Of parts at even places and at odd ones.
-    let mut sums = [[l.splat_f(0.0); T]; 2];
     // SAFETY: of x the caller's word; all else are arrays of so many elements.
-    unsafe {
-        for j in 0..4 {
-            ahead.step::<S, F>();
-            each!(2, ODD => {
+    let sums = unsafe {
+        each!(2, ODD => {
+            let mut sums = [l.splat_f(0.0); T];
+            for j in 0..4 {
+                ahead.step::<S, F>();
                 let total = l.sums::<F, T>(panels, x, 2 * j + ODD);
                 let i = j + 4 * ODD; // where its numbers are
                 let (d, m) = (l.load_d(&raw const (*panels).numbers.d[i]), l.load_d(&raw const (*panels).numbers.m[i]));
@@ -433,11 +465,12 @@ unsafe fn add_by_32<S: Ints, F: Format, const T: usize>(
                     if F::BYTES.mins {
                         p = l.add(p, l.mul(m, l.splat_f(x.sums[i])));
                     }
-                    sums[ODD][t] = l.add(sums[ODD][t], p);
+                    sums[t] = l.add(sums[t], p);
                 }
-            });
-        }
-    }
+            }
+            sums
+        })
+    };
     for t in 0..T {
         sum[t] = l.add(sum[t], l.add(sums[0][t], sums[1][t]));
     }

@@ -211,9 +211,16 @@ pub(super) trait Sink<S: Ints> {
 
 /// A product kernel, with scratch of [`many::scratch_len`]. To call it: the CPU has its features, and the product has passed
 /// [`Product::check`].
-pub(super) type Matmul = unsafe fn(&Product<'_>, &mut [f32], &mut ColumnsMut<'_>);
+type Matmul = unsafe fn(&Product<'_>, &mut [f32], &mut ColumnsMut<'_>);
 /// From f32 to 8 bits. To call it: the CPU has its features.
-pub(super) type Quantise = unsafe fn(&[f32], usize, Scaling, usize, &mut [Activations]);
+type Quantise = unsafe fn(&[f32], usize, Scaling, usize, &mut [Activations]);
+
+/// Products with a quantised [`Layout::OutIn`](super::Layout::OutIn) matrix, and what makes the activations for them.
+#[derive(Clone, Copy)]
+pub(super) struct Products {
+    pub quantise: Quantise,
+    pub matmul: Quants<Matmul>,
+}
 
 /// What to multiply: `out[t, c] = Σ_k w[first + c, k] · x[t, k]`.
 pub(super) struct Product<'a> {
@@ -298,16 +305,15 @@ pub(super) mod formats {
 /// Plain Rust.
 pub(super) const UNPACK: Quants<Unpack> = for_each_format!(unpack);
 /// Plain Rust.
-pub(super) const PRODUCTS: Quants<Matmul> = for_each_format!(plain);
+pub(super) const PRODUCTS: Products = Products {
+    quantise: |x, n_in, scaling, first, out| activations::quantise(ints::plain::Plain, x, n_in, scaling, first, out),
+    matmul: for_each_format!(plain),
+};
 
 unsafe fn plain<F: Format>(p: &Product<'_>, scratch: &mut [f32], out: &mut ColumnsMut<'_>) {
     // SAFETY: passed on.
     unsafe { matmul::<_, F>(ints::plain::Plain, p, scratch, out) }
 }
-
-/// Plain Rust.
-pub(super) const QUANTISE: Quantise =
-    |x, n_in, scaling, first, out| activations::quantise(ints::plain::Plain, x, n_in, scaling, first, out);
 
 /// Tokens that are too few to unpack weights for, where `few` does not take the type: see benches/LOG.md.
 const FEW_OF_ROWS: usize = 2;

@@ -131,6 +131,7 @@ macro_rules! ints {
                 fn add_w(a: __m256i, b: __m256i) -> __m256i { _mm256_add_epi16(a, b) }
                 fn mul_w(a: __m256i, b: __m256i) -> __m256i { _mm256_mullo_epi16(a, b) }
                 fn zero() -> __m256i { _mm256_setzero_si256() }
+                fn splat_i(x: i32) -> __m256i { _mm256_set1_epi32(x) }
                 fn add_i(a: __m256i, b: __m256i) -> __m256i { _mm256_add_epi32(a, b) }
                 fn mul_lanes(a: __m256i, b: __m256i) -> __m256i { _mm256_mullo_epi32(a, b) }
                 fn firsts(a: __m256i, by: i16) -> __m256i { _mm256_madd_epi16(a, _mm256_set1_epi32(by.into())) }

@@ -56,13 +56,14 @@ impl Lanewise for Wide {
         fn add_signed_quads(sum: __m512i, w: __m512i, _magnitude: __m512i, x: __m512i) -> __m512i {
             _mm512_dpbusd_epi32(sum, _mm512_xor_si512(w, _mm512_set1_epi8(-128)), x)
         }
-        fn signed_sum(x: i16) -> __m512i { _mm512_set1_epi32(-128 * i32::from(x)) }
+        fn signed_sum(bias: i32) -> __m512i { _mm512_set1_epi32(bias) }
         fn splat_w(x: i16) -> __m512i { _mm512_set1_epi16(x) }
         fn add_w(a: __m512i, b: __m512i) -> __m512i { _mm512_add_epi16(a, b) }
         fn mul_w(a: __m512i, b: __m512i) -> __m512i { _mm512_mullo_epi16(a, b) }
         fn upper(a: __m512i) -> __m512i { _mm512_srai_epi16::<8>(a) }
         fn add_products(sum: __m512i, a: __m512i, b: __m512i) -> __m512i { _mm512_dpwssd_epi32(sum, a, b) }
         fn zero() -> __m512i { _mm512_setzero_si512() }
+        fn splat_i(x: i32) -> __m512i { _mm512_set1_epi32(x) }
         fn add_i(a: __m512i, b: __m512i) -> __m512i { _mm512_add_epi32(a, b) }
         fn mul_lanes(a: __m512i, b: __m512i) -> __m512i { _mm512_mullo_epi32(a, b) }
         fn firsts(a: __m512i, by: i16) -> __m512i { _mm512_madd_epi16(a, _mm512_set1_epi32(by.into())) }

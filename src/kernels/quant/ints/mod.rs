@@ -76,9 +76,9 @@ pub(in crate::kernels) trait Lanewise: Copy {
     fn add_quads(self, sum: Self::I, w: Self::B, x: Self::B) -> Self::I;
     /// The [`Lanewise::signed_pairs`], two and two added, and `sum`, which began with [`Lanewise::signed_sum`].
     fn add_signed_quads(self, sum: Self::I, w: Self::B, magnitude: Self::B, x: Self::B) -> Self::I;
-    /// What a sum of signed quads begins with, 0 with 256 bits; `x` is the sum of all x that it will meet.
+    /// What a sum of signed quads begins with: 0, or where w is taken 128 larger `bias`, which is −128 times the sum of all x that it will meet.
     #[inline(always)]
-    fn signed_sum(self, _x: i16) -> Self::I {
+    fn signed_sum(self, _bias: i32) -> Self::I {
         self.zero()
     }
     fn splat_w(self, x: i16) -> Self::W;
@@ -107,6 +107,7 @@ pub(in crate::kernels) trait Lanewise: Copy {
     /// `sum[i] + a[2i]·b[2i] + a[2i+1]·b[2i+1]`, modulo 2^32.
     fn add_products(self, sum: Self::I, a: Self::W, b: Self::W) -> Self::I;
     fn zero(self) -> Self::I;
+    fn splat_i(self, x: i32) -> Self::I;
     /// Modulo 2^32, as all sums of lanes.
     fn add_i(self, a: Self::I, b: Self::I) -> Self::I;
     fn mul_lanes(self, a: Self::I, b: Self::I) -> Self::I;

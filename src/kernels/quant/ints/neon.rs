@@ -133,6 +133,7 @@ impl Lanewise for Neon {
             halves!(int32x4x2_t, sum, products => vaddq_s32(sum, products))
         }
         fn zero() -> I { int32x4x2_t(vdupq_n_s32(0), vdupq_n_s32(0)) }
+        fn splat_i(x: i32) -> I { int32x4x2_t(vdupq_n_s32(x), vdupq_n_s32(x)) }
         fn words(a: B) -> W { halves!(int16x8x2_t, a => vreinterpretq_s16_u8(a)) }
         fn upper(a: W) -> W { halves!(int16x8x2_t, a => vshrq_n_s16::<8>(a)) }
         fn add_i(a: I, b: I) -> I { halves!(int32x4x2_t, a, b => vaddq_s32(a, b)) }

@@ -169,6 +169,10 @@ impl Lanewise for Plain {
         [0; 8]
     }
     #[inline(always)]
+    fn splat_i(self, x: i32) -> I {
+        [x; 8]
+    }
+    #[inline(always)]
     fn to_f32(self, a: I) -> F {
         a.map(|a| a as f32)
     }

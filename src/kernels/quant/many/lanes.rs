@@ -6,7 +6,7 @@
 use super::super::Format;
 use super::super::activations::Activations;
 use super::super::ints::Ints;
-use super::{Panel, QUAD, ROWS};
+use super::{Panel, QUAD, ROWS, place_of};
 
 /// One instruction set's lanes. A value is the proof that the CPU has its features.
 pub(in crate::kernels) trait Lanes: Copy {
@@ -18,6 +18,8 @@ pub(in crate::kernels) trait Lanes: Copy {
     type F: Copy;
     /// Panels whose rows have lanes, one behind the other.
     const PANELS: usize;
+    /// Whether signed elements are 128 larger in a panel, and so unsigned.
+    const UNSIGNED: bool;
     /// Tokens whose sums are in registers at once.
     const TOKENS: usize;
 
@@ -26,7 +28,7 @@ pub(in crate::kernels) trait Lanes: Copy {
     /// # Safety
     /// There are the panels, and T tokens at `x`.
     unsafe fn sums<F: Format, const T: usize>(self, panels: *const Panel, x: *const Activations, part: usize) -> [Self::I; T];
-    /// The same times the part's `scales`, each twice, and the activations' factors, added to `total`.
+    /// The same of the `j`th 32 elements, times their parts' scales and the activations' factors, added to `total`.
     ///
     /// # Safety
     /// As for `sums`.
@@ -34,8 +36,7 @@ pub(in crate::kernels) trait Lanes: Copy {
         self,
         panels: *const Panel,
         x: *const Activations,
-        part: usize,
-        scales: Self::W,
+        j: usize,
         total: &mut [Self::I; T],
     );
 
@@ -79,6 +80,7 @@ impl<S: Ints> Lanes for Two<S> {
     type I = [S::I; 2];
     type F = [S::F; 2];
     const PANELS: usize = 1;
+    const UNSIGNED: bool = false;
     const TOKENS: usize = 3;
 
     #[inline(always)]
@@ -110,18 +112,20 @@ impl<S: Ints> Lanes for Two<S> {
         self,
         panels: *const Panel,
         x: *const Activations,
-        part: usize,
-        scales: [S::W; 2],
+        j: usize,
         total: &mut [[S::I; 2]; T],
     ) {
-        let mut by = [scales; T];
+        let parts = const { 32 / F::BYTES.part };
         // SAFETY: the caller's word.
         unsafe {
-            for t in 0..T {
-                let factor = self.0.splat_w((*x.add(t)).factors[part * F::BYTES.part / 32]);
-                by[t] = self.mul_w(scales, [factor; 2]);
+            for part in j * parts..(j + 1) * parts {
+                let scales = self.load_w(&raw const (*panels).numbers.scales[place_of::<F>(part)]);
+                let mut by = [scales; T];
+                for t in 0..T {
+                    by[t] = self.mul_w(scales, [self.0.splat_w((*x.add(t)).factors[j]); 2]);
+                }
+                self.add_pairs::<F, T>(panels, x, part, by, total);
             }
-            self.add_pairs::<F, T>(panels, x, part, by, total);
         }
     }
 
