@@ -355,17 +355,15 @@ macro_rules! ints {
             }
             #[inline(always)]
             fn largest(self, x: &[f32; 256]) -> [u32; 8] {
-                let bits = |i: usize| {
-                    // SAFETY: features by `self`; there are 8 elements.
-                    unsafe { _mm256_and_si256(_mm256_loadu_si256(x[8 * i..][..8].as_ptr().cast()), _mm256_set1_epi32(i32::MAX)) }
-                };
-                // SAFETY: features by `self`; 8 numbers are written.
+                // SAFETY: features by `self`; there are 8 elements; 8 numbers are written.
                 unsafe {
-                    let of_part = |j: usize| {
-                        let (first, last) = (_mm256_max_epu32(bits(j), bits(j + 1)), _mm256_max_epu32(bits(j + 2), bits(j + 3)));
-                        _mm256_max_epu32(first, last)
-                    };
-                    let vectors = each!(8, J => of_part(4 * J));
+                    let magnitude = _mm256_set1_epi32(i32::MAX);
+                    // No closures: they would be functions of their own, which a compiler may leave without the CPU's features.
+                    let vectors = each!(8, J => {
+                        let bits =
+                            each!(4, I => _mm256_and_si256(_mm256_loadu_si256(x[32 * J + 8 * I..][..8].as_ptr().cast()), magnitude));
+                        _mm256_max_epu32(_mm256_max_epu32(bits[0], bits[1]), _mm256_max_epu32(bits[2], bits[3]))
+                    });
                     // The largest of a vector's halves; then lane j of all is of part j.
                     let lanes = four_rows(each!(4, J => {
                         let (a, b) = (vectors[J], vectors[J + 4]);
