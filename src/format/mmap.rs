@@ -6,6 +6,7 @@ mod guard;
 
 use super::MapMode;
 use crate::error::{Error, Result};
+use std::fmt::Display;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::Read;
 use std::ops::Deref;
@@ -62,6 +63,10 @@ impl MappedFile {
         // established by us: it is the documented hazard of `MapMode::Map`, and what `Guarded` and `Copy` are for.
         let map = unsafe { memmap2::MmapOptions::new().len(len).map(file) };
         let map = map.map_err(|e| Error::io(path, "map", &e))?;
+        // Where the file is not in the page cache yet, and its file system can, it comes into that in large pages, and stays in them for later mappings:
+        // they are read faster from end to end, and faulted in 512 at a time. Where not, all is as without.
+        #[cfg(target_os = "linux")]
+        let _ = map.advise(memmap2::Advice::HugePage);
         #[cfg(not(target_os = "linux"))]
         if mode == MapMode::Guarded {
             return Err(Error::unsupported(format!("{}: guarded mapping is only available on Linux", path.display())));
@@ -126,12 +131,31 @@ fn regular_len(path: &Path, metadata: &Metadata) -> Result<usize> {
 }
 
 fn read_exactly(file: &mut File, path: &Path, len: usize) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    bytes.try_reserve_exact(len).map_err(|_| Error::out_of_memory(path.display(), len))?;
+    let mut bytes = room(len, path.display())?;
     file.take(len as u64).read_to_end(&mut bytes).map_err(|e| Error::io(path, "read", &e))?;
     if bytes.len() != len {
         let message = format!("{}: read {} bytes where {len} were expected", path.display(), bytes.len());
         return Err(Error::new(crate::ErrorKind::Io, message));
+    }
+    Ok(bytes)
+}
+
+/// Room for `len` bytes of weights, which `what` is: an empty vector whose memory is in large pages, as far as the system has them for those who ask.
+/// What is read from end to end, step by step, comes faster from these than from a file's pages.
+pub fn room(len: usize, what: impl Display) -> Result<Vec<u8>> {
+    let mut bytes: Vec<u8> = Vec::new();
+    bytes.try_reserve_exact(len).map_err(|_| Error::out_of_memory(what, len))?;
+    #[cfg(target_os = "linux")]
+    {
+        const LARGE: usize = 2 << 20; // with small pages of 4 KB
+        let memory = bytes.spare_capacity_mut();
+        let before = memory.as_ptr().addr().next_multiple_of(LARGE) - memory.as_ptr().addr();
+        let n = memory.len().saturating_sub(before) / LARGE * LARGE;
+        if n > 0 {
+            // SAFETY: these are whole pages of the vector's memory; the advice changes neither their addresses nor what is in them. Where it is
+            // refused everything is as it was.
+            unsafe { libc::madvise(memory[before..].as_mut_ptr().cast(), n, libc::MADV_HUGEPAGE) };
+        }
     }
     Ok(bytes)
 }
@@ -154,6 +178,28 @@ mod tests {
             assert_eq!(&mapping[..], &content[..], "{mode:?}");
             assert_eq!(mapping.is_mapped(), mode != MapMode::Copy);
             mapping.check().unwrap();
+        }
+    }
+
+    /// Where the system has large pages, they are asked for: `hg` in what it says of the memory.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn every_mode_asks_for_large_pages() {
+        if !Path::new("/sys/kernel/mm/transparent_hugepage").exists() {
+            return println!("SKIPPED: this system has no large pages");
+        }
+        let dir = TempDir::new();
+        let path = dir.write("file", &vec![1; 8 << 20]);
+        for mode in MODES {
+            let mapping = Mapping::open(&path, mode).unwrap();
+            let (middle, mut inside) = (mapping[4 << 20..].as_ptr().addr(), false);
+            let asked = std::fs::read_to_string("/proc/self/smaps").unwrap().lines().any(|line| {
+                let range = line.split(' ').next().and_then(|range| range.split_once('-'));
+                let range = range.and_then(|(a, b)| Some(usize::from_str_radix(a, 16).ok()?..usize::from_str_radix(b, 16).ok()?));
+                inside = range.map_or(inside, |range| range.contains(&middle));
+                inside && line.starts_with("VmFlags:") && line.split(' ').any(|flag| flag == "hg")
+            });
+            assert!(asked, "{mode:?}");
         }
     }
 

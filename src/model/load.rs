@@ -5,7 +5,8 @@
 use super::{Block, FeedForward, Info, Layer, Model};
 use crate::arch::{self, Bias, Experts, Mlp, Names, NormPlace, NormWeight, QkNorm, Residual, Slot, Spec};
 use crate::error::{Error, ErrorKind, Result, try_vec, try_with_capacity};
-use crate::format::{self, Bytes, Checkpoint, DType, MapMode, Tensor, mmap::Mapping};
+use crate::format::mmap::{Mapping, room};
+use crate::format::{self, Bytes, Checkpoint, DType, MapMode, Tensor};
 use crate::kernels::{Isa, Kernels, Layout, Matrix};
 use crate::ops::elementwise::Norm;
 use crate::ops::linear::{Linear, Needs};
@@ -341,7 +342,9 @@ impl Loader<'_, '_> {
             _ => (Layout::OutIn, last, layout, tensor.shape.clone()),
         };
         let source = Matrix { dtype: tensor.dtype, layout: from, n_out: elements / n_in, n_in, data: &tensor.data };
-        let mut data = try_vec(0u8, dtype.bytes(elements).ok_or_else(wrong_size)?, name)?;
+        let len = dtype.bytes(elements).ok_or_else(wrong_size)?;
+        let mut data = room(len, name)?;
+        data.resize(len, 0);
         let convert = Convert { kernels: self.kernels, pool: self.pool, file: &tensor.file, name };
         convert.rows(source, 0, dtype, &mut data)?;
         let all = 0..data.len();
