@@ -130,7 +130,7 @@
 /// mapping the process gets SIGBUS if someone truncates a file while the model is in use.
 #define ENGINE_MAPPING_MAP 0
 
-/// The files are read into memory and closed.
+/// The files are read into memory, on Linux into large pages where there are any, and closed.
 #define ENGINE_MAPPING_COPY 1
 
 /// The files are mapped, and a SIGBUS handler, installed for the process, turns a truncated file into ENGINE_ERR_IO.

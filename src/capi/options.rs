@@ -51,7 +51,7 @@ pub const ENGINE_WEIGHTS_Q4_K_M: i32 = 8;
 /// engine_load_options.mapping: the files are mapped. Loading costs no time and no memory of its own, but as with every
 /// mapping the process gets SIGBUS if someone truncates a file while the model is in use.
 pub const ENGINE_MAPPING_MAP: i32 = 0;
-/// The files are read into memory and closed.
+/// The files are read into memory, on Linux into large pages where there are any, and closed.
 pub const ENGINE_MAPPING_COPY: i32 = 1;
 /// The files are mapped, and a SIGBUS handler, installed for the process, turns a truncated file into ENGINE_ERR_IO.
 pub const ENGINE_MAPPING_GUARDED: i32 = 2;

@@ -42,7 +42,7 @@ impl Lanes for Dots {
     type F = [__m512; 2];
     const PANELS: usize = 2;
     const UNSIGNED: bool = true;
-    /// With sums of parts at even places and at odd ones, 24 of the 32 registers.
+    /// A token has up to three sums of two vectors, so 24 of the 32 registers.
     const TOKENS: usize = 4;
 
     #[inline(always)]
