@@ -1,6 +1,9 @@
 //! Cache lines asked for before they are needed. Every CPU of an architecture has these instructions, whatever else it has; the address may be
 //! any: of one that is not mapped nothing comes.
 
+/// Bytes of a cache line, on most CPUs.
+pub(super) const LINE: usize = 64;
+
 /// Asks for the cache line at `p`, into the nearest cache.
 #[inline(always)]
 pub(super) fn near(p: *const u8) {

@@ -9,7 +9,7 @@
 use super::BlockProduct;
 use crate::kernels::columns::{self, Sums, Tile};
 use crate::kernels::float::Element;
-use crate::kernels::prefetch;
+use crate::kernels::prefetch::{self, LINE};
 use crate::kernels::simd::Simd;
 use crate::threads::ColumnsMut;
 
@@ -57,8 +57,6 @@ impl columns::Ahead for Next {
 
 /// Bytes of a large block.
 const LARGE: usize = 32 << 10;
-/// Bytes of a cache line.
-const LINE: usize = 64;
 
 /// # Safety
 /// `p` has passed `BlockProduct::check` for `E` and `out`.

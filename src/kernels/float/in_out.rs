@@ -15,7 +15,7 @@
 
 use super::{Element, Product};
 use crate::kernels::columns::{Ahead, Sums, Tile};
-use crate::kernels::prefetch;
+use crate::kernels::prefetch::{self, LINE};
 use crate::kernels::simd::Simd;
 use crate::threads::ColumnsMut;
 use std::ops::Range;
@@ -28,8 +28,6 @@ const GROUP_OF_ONE: usize = 8;
 const AHEAD: usize = 512;
 /// Bytes of the next rows' beginnings that are asked for, with one token.
 const BEGINNING: usize = 256;
-/// Bytes of a cache line.
-const LINE: usize = 64;
 /// Tokens that are done before the next are begun.
 const TOKENS: usize = 48;
 

@@ -19,7 +19,7 @@
 use super::Element;
 use crate::format::{DType, Float};
 use crate::kernels::columns::{Ahead, Sums, Tile};
-use crate::kernels::prefetch;
+use crate::kernels::prefetch::{self, LINE};
 use crate::kernels::simd::{MAX_LANES, Simd};
 use crate::kernels::{Layout, Matrix};
 use crate::threads::ColumnsMut;
@@ -63,11 +63,10 @@ pub(in crate::kernels) fn to_blocks(x: &[f32], n_in: usize, first: usize, out: &
 
 /// Elements of a panel, at most.
 const PANEL: usize = 16 << 10;
-/// Elements of a cache line.
-const LINE: usize = LINE_BYTES / 4;
-const LINE_BYTES: usize = 64;
+/// f32 of a cache line.
+const LINE_F32: usize = LINE / size_of::<f32>();
 /// Elements of scratch: a panel, from the beginning of a cache line on.
-pub(in crate::kernels) const SCRATCH: usize = PANEL + LINE;
+pub(in crate::kernels) const SCRATCH: usize = PANEL + LINE_F32;
 
 /// # Safety
 /// `w` is a matrix of floats of the size that it says; it has the outputs `first..` that `out` has columns for; `x` holds its
@@ -110,7 +109,7 @@ impl<S: Simd, const C: usize> Call<'_, S, C> {
     #[inline(always)]
     unsafe fn run(&self, scratch: &mut [f32], out: &mut ColumnsMut<'_>) {
         let (n_tokens, n_out, n_in) = (out.rows(), out.cols().len(), self.w.n_in);
-        let aligned = scratch.as_ptr().align_offset(LINE_BYTES).min(LINE);
+        let aligned = scratch.as_ptr().align_offset(LINE).min(LINE_F32);
         let panel = &mut scratch[aligned..][..Self::PANEL];
         if n_in == 0 {
             (0..n_tokens).for_each(|t| out.row_mut(t).fill(0.0));
@@ -211,7 +210,7 @@ impl<S: Simd, const C: usize> Call<'_, S, C> {
                 sums: if inputs.start > 0 { Sums::Added } else { Sums::First },
             };
             for y in tile.y {
-                for line in (0..=V * S::LANES).step_by(LINE) {
+                for line in (0..=V * S::LANES).step_by(LINE_F32) {
                     prefetch::near(y.wrapping_add(line).cast());
                 }
             }
@@ -280,7 +279,7 @@ impl<S: Simd, const C: usize> Call<'_, S, C> {
                     let left = n_in - k;
                     for i in 0..S::LANES {
                         let w = rows[i].add(k * E::SIZE);
-                        if (k * E::SIZE).is_multiple_of(LINE_BYTES) {
+                        if (k * E::SIZE).is_multiple_of(LINE) {
                             prefetch::near(w.wrapping_add(ahead));
                         }
                         square[i] = if left >= S::LANES { E::load(s, w) } else { E::load_first(s, w, left) };
@@ -311,13 +310,13 @@ impl<S: Simd, const C: usize> Call<'_, S, C> {
     unsafe fn columns<E: Element>(&self, inputs: &Range<usize>, outputs: Range<usize>, n_out: usize, panel: &mut [f32]) {
         let (s, n) = (self.s, outputs.len());
         assert!(inputs.len() <= DEPTH && n <= Self::WIDTH && panel.len() == Self::PANEL);
-        let lines = (n_out * E::SIZE).div_ceil(LINE_BYTES); // of a row
-        let each = (Self::WIDTH * E::SIZE).div_ceil(LINE_BYTES);
+        let lines = (n_out * E::SIZE).div_ceil(LINE); // of a row
+        let each = (Self::WIDTH * E::SIZE).div_ceil(LINE);
         let asked = outputs.start / Self::WIDTH * DEPTH * each;
         let (mut row, mut line) = (inputs.end + asked / lines, asked % lines);
         for (i, k) in inputs.clone().enumerate() {
             for _ in 0..each {
-                prefetch::near(self.w.data.as_ptr().wrapping_add(self.offset((0, row)) + line * LINE_BYTES));
+                prefetch::near(self.w.data.as_ptr().wrapping_add(self.offset((0, row)) + line * LINE));
                 line += 1;
                 if line == lines {
                     (row, line) = (row + 1, 0);

@@ -11,7 +11,7 @@
 //! 2048 on a Zen 3, whose peak is 104.
 
 use super::{Element, Product};
-use crate::kernels::prefetch;
+use crate::kernels::prefetch::{self, LINE};
 use crate::kernels::simd::Simd;
 use crate::threads::ColumnsMut;
 
@@ -105,7 +105,7 @@ unsafe fn multiply<S: Simd, E: Element, const R: usize, const T: usize, const FA
         let w: [*const u8; R] = rows.map(|r| p.w.as_ptr().add((p.first + r) * k * E::SIZE));
         let x: [*const f32; T] = std::array::from_fn(|j| p.x.as_ptr().add((t + j) * k));
         let mut sums = [[s.splat(0.0); T]; R];
-        let line = (64 / (S::LANES * E::SIZE)).max(1) * S::LANES; // elements of a cache line, at least a vector
+        let line = (LINE / (S::LANES * E::SIZE)).max(1) * S::LANES; // elements of a cache line, at least a vector
         let mut i = 0;
         while i + line <= k {
             if FAR {

@@ -108,31 +108,34 @@ pub(in crate::kernels) fn quantise<S: Ints>(
 /// [`Activations::offsets`] and [`Activations::biases`].
 #[inline(always)]
 fn begin<S: Ints>(s: S, scaling: Scaling, out: &mut Activations) {
+    let factors = scaling == Scaling::Factors;
     if S::DOTS {
         for j in 0..8 {
             out.biases[j] = -128 * i32::from(out.sums_32[j]);
         }
-    }
-    if scaling == Scaling::Own {
-        return;
-    }
-    if S::DOTS {
-        for part in 0..16 {
-            out.offsets[part] = -i32::from(OFFSET) * i32::from(out.sums_16[split_16(part)]);
+        if factors {
+            for part in 0..16 {
+                out.offsets[part] = -i32::from(OFFSET) * i32::from(out.sums_16[split_16(part)]);
+            }
         }
-        return;
+    } else if factors {
+        pairs(s, &out.q, &mut out.offsets);
     }
-    // Eight 16s as rows, of which lanes are made.
+}
+
+/// [`Activations::offsets`] as pairs: eight 16s of `q` as rows, of which lanes are made.
+#[inline(always)]
+fn pairs<S: Ints>(s: S, q: &[i8; BLOCK], offsets: &mut [i32; 16]) {
     for first in [0, 8] {
         // SAFETY: there are eight times 16 bytes, and room for as many pairs.
         unsafe {
-            let quads = s.load_rows(out.q[16 * first..].as_ptr().cast(), 16);
+            let quads = s.load_rows(q[16 * first..].as_ptr().cast(), 16);
             let by = s.splat_quad([OFFSET as u8; 4].as_ptr());
             let mut sum = s.splat_w(0);
             for j in 0..4 {
                 sum = s.sub_w(sum, s.pairs(by, quads[j])); // at most 32·8·127 < 2^15 in the end
             }
-            s.store_w(out.offsets[first..].as_mut_ptr().cast(), sum);
+            s.store_w(offsets[first..].as_mut_ptr().cast(), sum);
         }
     }
 }

@@ -23,7 +23,7 @@ use super::many::{OFFSET, QUAD, by_256, place_of};
 use super::numbers::{MAX_ROWS, Numbers, Rows};
 use super::product::MAX_BYTES;
 use super::{Format, Product, group_bytes};
-use crate::kernels::prefetch;
+use crate::kernels::prefetch::{self, LINE};
 use crate::threads::ColumnsMut;
 
 /// How many groups ahead of its use a group is asked for.
@@ -222,12 +222,12 @@ unsafe fn add<S: Lanewise, F: Format, const T: usize>(
             if let Some(ahead) = ahead {
                 let bytes = S::ROWS * group_bytes::<F>() * F::QUARTERS / 8;
                 // Any address may be asked for: at the end there are no such rows.
-                for line in (i * bytes..(i + 1) * bytes).step_by(64) {
+                for line in (i * bytes..(i + 1) * bytes).step_by(LINE) {
                     prefetch::far(ahead.wrapping_add(line));
                 }
                 let each = S::ROWS / 8 * F::QUARTERS;
                 for r in i * each..(i + 1) * each {
-                    for line in (0..group_bytes::<F>()).step_by(64) {
+                    for line in (0..group_bytes::<F>()).step_by(LINE) {
                         prefetch::near(rows.first.wrapping_add(r * rows.stride + group_bytes::<F>() + line));
                     }
                 }

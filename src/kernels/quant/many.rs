@@ -29,7 +29,7 @@ use super::product::MAX_BYTES;
 use super::row::{store, store_in_order};
 use super::{Blocks, Format, Product, Sink, SuperBlock, group_bytes};
 use crate::format::DType;
-use crate::kernels::prefetch;
+use crate::kernels::prefetch::{self, LINE};
 use crate::threads::ColumnsMut;
 use lanes::Lanes;
 use std::mem::offset_of;
@@ -40,8 +40,6 @@ use std::ptr::null;
 const ROWS: usize = MAX_ROWS;
 /// Rows that are unpacked at once: half a panel.
 const EIGHT: usize = ROWS / 2;
-/// f32 of a cache line.
-const LINE: usize = 16;
 /// The largest [`Lanes::PANELS`].
 const MAX_PANELS: usize = 2;
 /// Bytes that are multiplied together: those of one lane.
@@ -323,7 +321,7 @@ impl Ahead {
         self.wait = self.every;
         for _ in 0..self.rows.min(self.left) {
             // Any address may be asked for: at the end there are no such rows. The line with the first byte came with the block before.
-            for last in (63..group_bytes::<F>()).step_by(64) {
+            for last in (LINE - 1..group_bytes::<F>()).step_by(LINE) {
                 Self::ask::<S>(self.next.wrapping_add(last));
             }
             Self::ask::<S>(self.next.wrapping_add(group_bytes::<F>() - 1));
@@ -357,7 +355,7 @@ unsafe fn add<S: Ints, F: Format, const T: usize>(
     let mut sum = [l.splat_f(0.0); T];
     // Where the next sums go: the outputs of each token are in a page of their own, and a store that has to wait for it stops those behind it.
     for t in T..2 * T {
-        for line in (0..rows).step_by(LINE) {
+        for line in (0..rows).step_by(LINE / size_of::<f32>()) {
             prefetch::near(sums.to.wrapping_add(t * sums.apart + line).cast());
         }
     }

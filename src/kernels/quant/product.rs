@@ -21,7 +21,7 @@
 use super::activations::{Activations, BLOCK};
 use super::ints::Ints;
 use super::{Blocks, Format, Product, Sink, SuperBlock, group_bytes, quarters};
-use crate::kernels::prefetch;
+use crate::kernels::prefetch::{self, LINE};
 use crate::threads::ColumnsMut;
 use std::hint::black_box;
 
@@ -264,7 +264,7 @@ fn pairs<S: Ints, F: Format>(s: S, w: S::B, q: S::B) -> S::W {
 #[inline(always)]
 unsafe fn meet<S: Ints, F: Format>(s: S, w: [*const u8; ROWS], x: *const Activations, sum: S::F) -> S::F {
     for r in 0..ROWS {
-        for line in (0..group_bytes::<F>()).step_by(64) {
+        for line in (0..group_bytes::<F>()).step_by(LINE) {
             prefetch::near(w[r].wrapping_add(line + AHEAD));
         }
     }

@@ -8,7 +8,7 @@
 use super::pack::{GROUP, pack_weights};
 use super::{Block, Product, Products, SIDE, STEP, Tile, Unit};
 use crate::kernels::Layout;
-use crate::kernels::prefetch;
+use crate::kernels::prefetch::{self, LINE};
 use crate::kernels::simd::Simd;
 use crate::threads::ColumnsMut;
 use std::ops::Range;
@@ -116,7 +116,7 @@ fn ask(p: &Product<'_>, (at, inputs): (usize, Range<usize>), n_out: usize, part:
     };
     for row in rows * part / parts..rows * (part + 1) / parts {
         let from = p.w.data.as_ptr().wrapping_add(bytes(start + row * stride));
-        for line in (0..bytes(len)).step_by(64) {
+        for line in (0..bytes(len)).step_by(LINE) {
             prefetch::near(from.wrapping_add(line));
         }
     }
