@@ -69,7 +69,7 @@ pub(in crate::kernels) unsafe fn multiply<S: Simd, E: Element>(s: S, p: &BlockPr
             // 64 columns each: a block's keys have so many, and its values a multiple in most models.
             1 if S::LANES == 16 => sweep::<S, E, 4, 1>(s, p, out),
             1 => sweep::<S, E, 8, 1>(s, p, out),
-            _ if S::REGISTERS >= 32 => sweep::<S, E, 4, 6>(s, p, out),
+            _ if S::REGISTERS >= 32 => sweep::<S, E, 4, 5>(s, p, out),
             4 | 8 => sweep::<S, E, 2, 4>(s, p, out),
             _ => sweep::<S, E, 4, 3>(s, p, out),
         }
@@ -118,8 +118,8 @@ unsafe fn strip<S: Simd, E: Element, const C: usize, const T: usize, const PART:
             match rows - t {
                 1 => tile::<S, E, C, 1, PART>(s, p, out, c, last, t, ahead),
                 2 | 4 if T == 3 => tile::<S, E, C, 2, PART>(s, p, out, c, last, t, ahead),
-                2 | 3 if T > 3 => tile::<S, E, C, 2, PART>(s, p, out, c, last, t, ahead),
-                4 | 5 | 7 | 8 | 10 if T > 3 => tile::<S, E, C, 4, PART>(s, p, out, c, last, t, ahead),
+                2 | 3 | 6 | 7 if T > 3 => tile::<S, E, C, 2, PART>(s, p, out, c, last, t, ahead),
+                4 | 8 | 9 if T > 3 => tile::<S, E, C, 4, PART>(s, p, out, c, last, t, ahead),
                 _ => tile::<S, E, C, T, PART>(s, p, out, c, last, t, ahead),
             }
         };
