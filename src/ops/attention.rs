@@ -29,6 +29,8 @@ const CONVERT_FROM: usize = 16;
 const TASKS_PER_THREAD: usize = 4;
 /// Merging fewer elements than this takes less time than a parallel region.
 const MERGE_ALONE: usize = 1 << 16;
+/// How many blocks of a head's keys or values ahead memory is asked for them.
+const AHEAD: usize = 2;
 /// Scores are computed for whole vectors of positions, of any instruction set.
 const LANES: usize = 16;
 
@@ -309,12 +311,19 @@ impl Task {
         let block = |b: usize| kv.block(self.sequence, span * SPAN / BLOCK + b, self.kv_head);
         let dtype = kv.dtype(self.sequence);
         let queries = n_tokens * group;
+        // What is read i-th: this span's keys, its values, and then the keys behind it.
+        let (n, end) = (blocks.len(), (self.first + n_tokens).div_ceil(BLOCK) - span * SPAN / BLOCK);
+        let piece = |i: usize| match i / n {
+            0 => Some(block(blocks.start + i).0),
+            1 => Some(block(blocks.start + i - n).1),
+            _ => Some(blocks.end + i - 2 * n).filter(|&b| b < end).map(|b| block(b).0),
+        };
         let SpanScratch { q, scores, block: converted } = scratch;
         let scores = &mut scores[..queries * SPAN];
 
         for b in blocks.clone() {
-            let next = if b + 1 < blocks.end { block(b + 1).0 } else { block(blocks.start).1 };
-            let keys = Held::new(self.kernels, dtype, block(b).0, Some(next), queries, converted);
+            let next = piece(b - blocks.start + AHEAD);
+            let keys = Held::new(self.kernels, dtype, block(b).0, next, queries, converted);
             let positions = b * BLOCK..any.end.next_multiple_of(LANES).min((b + 1) * BLOCK);
             let product = keys.product(BLOCK, head_dim, (q, head_dim), false);
             let mut out = ColumnsMut::whole(scores, queries, SPAN);
@@ -333,11 +342,7 @@ impl Task {
         }
 
         for b in blocks.clone() {
-            let next = match span + 1 {
-                _ if b + 1 < blocks.end => Some(block(b + 1).1),
-                span if self.spans().contains(&span) => Some(kv.block(self.sequence, span * SPAN / BLOCK, self.kv_head).0),
-                _ => None,
-            };
+            let next = piece(n + b - blocks.start + AHEAD);
             let values = Held::new(self.kernels, dtype, block(b).1, next, queries, converted);
             let mut add = |tokens: Range<usize>, positions: Range<usize>| {
                 if positions.start >= positions.end {
@@ -403,7 +408,7 @@ impl Task {
 struct Held<'a> {
     dtype: Float,
     data: &'a [u8],
-    /// What will be read next, where it is to be asked for.
+    /// What will be read soon, where it is to be asked for.
     next: Option<&'a [u8]>,
 }
 

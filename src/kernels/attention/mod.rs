@@ -25,7 +25,7 @@ pub struct BlockProduct<'a> {
     pub ld_x: usize,
     /// Whether to start from what `out` holds instead of from 0.
     pub add: bool,
-    /// What will be read next.
+    /// What will be read soon.
     pub next: Option<&'a [u8]>,
 }
 

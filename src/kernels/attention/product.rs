@@ -3,8 +3,9 @@
 //! **Order of summation**, for every output: k = 0, 1, 2… by FMA into one sum, from 0 or from what `out` holds.
 //!
 //! **Blocking.** A tile of C vectors of columns × T rows of `x` has its sums in registers for all of K, which is short. Rows of
-//! `w` are read from left to right. Meanwhile the block that is next is asked for line by line, evenly over all tiles: what is read but
-//! once would else be waited for in the first tiles, and memory would rest during the others.
+//! `w` are read from left to right. Meanwhile a block that will be read later is asked for line by line, evenly over all tiles: what is read but
+//! once would else be waited for in the first tiles, and memory would rest during the others. It is asked for into L2: of L1, which has no room for it
+//! beside this one, more lines are wanted at a time than a CPU can wait for.
 
 use super::BlockProduct;
 use crate::kernels::columns::{self, Sums, Tile};
@@ -49,7 +50,7 @@ impl columns::Ahead for Next {
             self.due -= self.steps;
             let (part, line) = (self.asked & ((1 << self.parts) - 1), self.asked >> self.parts);
             // The last part may be shorter: a prefetch may be of any address.
-            prefetch::near(self.next.wrapping_add((part * self.part + line) * LINE));
+            prefetch::far(self.next.wrapping_add((part * self.part + line) * LINE));
             self.asked += 1;
         }
     }
