@@ -271,13 +271,13 @@ impl Blocks for OfLayer<'_, '_> {
 fn heads(spec: &Spec, i: usize) -> Heads {
     let Spec { n_heads, n_kv_heads, head_dim, attention_softcap: softcap, .. } = *spec;
     let layer = &spec.layers[i];
-    Heads { n_heads, n_kv_heads, head_dim, scale: layer.attention_scale, window: layer.window, softcap }
+    let window = layer.window.unwrap_or(usize::MAX);
+    Heads { n_heads, n_kv_heads, head_dim, scale: layer.attention_scale, window, softcap }
 }
 
 /// The same of the layer that sees the furthest.
 fn widest_heads(spec: &Spec) -> Heads {
-    let window = |i: &usize| spec.layers[*i].window.unwrap_or(usize::MAX);
-    heads(spec, (0..spec.layers.len()).max_by_key(window).unwrap_or(0))
+    heads(spec, (0..spec.layers.len()).max_by_key(|&i| heads(spec, i).window).unwrap_or(0))
 }
 
 /// What a layer does to queries, keys and values before RoPE.

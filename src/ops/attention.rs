@@ -45,8 +45,8 @@ pub struct Heads {
     pub head_dim: usize,
     /// Scores are q·k times this.
     pub scale: f32,
-    /// Most positions that a token sees, its own counted in; `None`: all.
-    pub window: Option<usize>,
+    /// Most positions that a token sees, its own counted in; `usize::MAX`: all.
+    pub window: usize,
     /// Scores s become c·tanh(s / c).
     pub softcap: Option<f32>,
 }
@@ -64,7 +64,7 @@ impl Heads {
 
     /// The oldest position that the token at `position` sees.
     pub fn oldest_seen(&self, position: usize) -> usize {
-        self.window.map_or(0, |window| (position + 1).saturating_sub(window))
+        (position + 1).saturating_sub(self.window)
     }
 
     /// The positions of `span` that the token at `position` sees, counted from the span's first.

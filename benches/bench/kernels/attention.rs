@@ -124,7 +124,7 @@ impl<'a> Room<'a> {
 
     fn heads(case: &Case) -> Heads {
         let Case { heads: n_heads, kv_heads: n_kv_heads, head_dim, .. } = *case;
-        Heads { n_heads, n_kv_heads, head_dim, scale: 1.0 / (head_dim as f32).sqrt(), window: None, softcap: None }
+        Heads { n_heads, n_kv_heads, head_dim, scale: 1.0 / (head_dim as f32).sqrt(), window: usize::MAX, softcap: None }
     }
 
     pub fn run(&mut self, kernels: &'static Kernels) {

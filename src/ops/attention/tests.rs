@@ -2,7 +2,7 @@ use super::*;
 use crate::kernels::Isa;
 use crate::threads::Pool;
 
-const HEADS: Heads = Heads { n_heads: 6, n_kv_heads: 2, head_dim: 20, scale: 0.3, window: None, softcap: None };
+const HEADS: Heads = Heads { n_heads: 6, n_kv_heads: 2, head_dim: 20, scale: 0.3, window: usize::MAX, softcap: None };
 /// Positions beyond those of the sequence, which nothing may read.
 const UNUSED: f32 = f32::NAN;
 
@@ -45,7 +45,7 @@ impl Cached {
             let width = 2 * heads.n_kv_heads * dim;
             &self.rows[sequence][p * width + (part * heads.n_kv_heads + kv_head) * dim..][..dim]
         };
-        let seen = heads.window.map_or(0, |window| (position + 1).saturating_sub(window))..position + 1;
+        let seen = (position + 1).saturating_sub(heads.window)..position + 1;
         let scores: Vec<f64> = seen
             .clone()
             .map(|p| {
@@ -104,7 +104,7 @@ fn queries(kv: &Cached, heads: Heads) -> Vec<Vec<f32>> {
 }
 
 fn variants() -> [Heads; 4] {
-    let windowed = |window| Heads { window: Some(window), ..HEADS };
+    let windowed = |window| Heads { window, ..HEADS };
     [HEADS, windowed(20), windowed(300), Heads { softcap: Some(2.0), ..windowed(257) }]
 }
 
@@ -145,13 +145,13 @@ fn the_same_bits_however_the_work_is_cut() {
                     let found = run(kernels, threads, heads, &kv, &q, &n);
                     for ((found, all), n) in found.iter().zip(&all).zip(n) {
                         let same = found.iter().zip(&all[all.len() - n * row..]).all(|(a, b)| a.to_bits() == b.to_bits());
-                        assert!(same, "{:?}, {threads} threads, {n} tokens, window {:?}", kernels.isa(), heads.window);
+                        assert!(same, "{:?}, {threads} threads, {n} tokens, window {}", kernels.isa(), heads.window);
                     }
                 }
                 let alone = Cached { lens: vec![600], rows: Vec::new(), blocks: vec![kv.blocks[0].clone()] };
                 let found = run(kernels, threads, heads, &alone, &q[..1], &[1]).remove(0);
                 let same = found.iter().zip(&all[0][599 * row..]).all(|(a, b)| a.to_bits() == b.to_bits());
-                assert!(same, "{:?}, {threads} threads, alone, window {:?}", kernels.isa(), heads.window);
+                assert!(same, "{:?}, {threads} threads, alone, window {}", kernels.isa(), heads.window);
             }
         }
     }
