@@ -13,7 +13,7 @@
 //! Byte i of the nibbles holds element i below and element i + 16 above; bit i of the high bits belongs to element i.
 
 use super::activations::split;
-use super::ints::{Ints, Lanewise};
+use super::ints::{Ints, Lanewise, half_power};
 use super::numbers::{Numbers, Rows};
 use super::{Blocks, Bytes, Format, Sink, f16_at};
 use crate::format::Quant;
@@ -106,15 +106,6 @@ unsafe fn numbers<S: Lanewise>(s: S, rows: Rows, to: &mut Numbers, stride: usize
             }
         }
     }
-}
-
-/// 2^(e − 128), as a denormal where it must be; e = 255 is no NaN here, as in llama.cpp.
-#[inline(always)]
-pub(super) fn half_power(e: u8) -> f32 {
-    f32::from_bits(match e {
-        0 | 1 => 0x0020_0000 << e,
-        e => u32::from(e - 1) << 23,
-    })
 }
 
 pub(in crate::kernels) struct Q4_0;
@@ -339,42 +330,11 @@ impl Blocks for Iq4Nl {
     }
 }
 
-/// [`half_power`] of e is 2^l · 2^(16·h − 128), l and h being its nibbles: the upper two bytes of both f32, for each nibble.
-pub(super) const fn nibble_powers() -> [[[i8; 16]; 2]; 2] {
-    let mut bytes = [[[0; 16]; 2]; 2];
-    let mut n = 0;
-    while n < 16 {
-        // 2^−128 is a denormal.
-        let exponents = [(127 + n as u32) << 23, if n == 0 { 1 << 21 } else { (16 * n as u32 - 1) << 23 }];
-        let mut i = 0;
-        while i < 2 {
-            let [.., third, fourth] = exponents[i].to_le_bytes();
-            (bytes[i][0][n], bytes[i][1][n]) = (third as i8, fourth as i8);
-            i += 1;
-        }
-        n += 1;
-    }
-    bytes
-}
-
-/// [`Lanewise::pick`]'s indices that put the first byte of every four to place `at`, with zeros in the others.
-const fn byte_to(at: usize) -> [u8; 16] {
-    let mut indices = [u8::MAX; 16];
-    let mut i = 0;
-    while i < 4 {
-        indices[4 * i + at] = 4 * i as u8;
-        i += 1;
-    }
-    indices
-}
-
 pub(in crate::kernels) struct Mxfp4;
 impl Format for Mxfp4 {
     const TYPE: Quant = Quant::Mxfp4;
     const BYTES: Bytes = Bytes { signed: true, largest: 12, part: 32, scale: 1, mins: false, offset: 0 };
     const FEW: usize = 4;
-    // 4 tokens at once took longer than 8 did: see benches/LOG.md.
-    const FEW_WIDE: usize = 3;
     const SPLIT: bool = true;
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut [f32]) {
@@ -391,22 +351,9 @@ impl Format for Mxfp4 {
     }
     #[inline(always)]
     unsafe fn numbers<S: Lanewise>(s: S, rows: Rows, to: &mut Numbers) {
-        const THIRD: [u8; 16] = byte_to(2);
-        const FOURTH: [u8; 16] = byte_to(3);
         for j in 0..8 {
-            let (d, other) = (to.d[split(j)].as_mut_ptr(), to.m[split(j)].as_mut_ptr());
             // SAFETY: of the blocks the caller's word; `to` has as many rows.
-            unsafe {
-                let [low, high] = both_nibbles(s, rows.lines(s, 17 * j)[0]);
-                // Both factors by their upper two bytes: the others are 0.
-                let [low, high] = each!(2, I => {
-                    let (nibbles, bytes) = ([low, high][I], &const { nibble_powers() }[I]);
-                    s.or(s.pick(s.lookup(&bytes[0], nibbles), &THIRD), s.pick(s.lookup(&bytes[1], nibbles), &FOURTH))
-                });
-                s.store(d.cast(), low);
-                s.store(other.cast(), high);
-                s.store_f(d, s.mul(s.load_f(d), s.load_f(other)));
-            }
+            unsafe { s.store_f(to.d[split(j)].as_mut_ptr(), s.half_powers(rows.lines(s, 17 * j)[0])) };
         }
     }
     #[inline(always)]
@@ -420,11 +367,11 @@ impl Blocks for Mxfp4 {
     unsafe fn scales<S: Ints>(s: S, p: *const u8) -> (S::F, Option<S::F>) {
         // SAFETY: the caller's word.
         unsafe {
-            let mut d = [0.0; 8];
+            let mut exponents = [0u32; 8];
             for j in 0..8 {
-                d[split(j)] = half_power(*p.add(17 * j));
+                exponents[split(j)] = u32::from(*p.add(17 * j)).to_le();
             }
-            (s.load_f(d.as_ptr()), None)
+            (s.half_powers(s.load(exponents.as_ptr().cast())), None)
         }
     }
 }

@@ -39,6 +39,12 @@ pub(super) const fn most<S: Lanewise, F: Format>() -> usize {
     if S::ROWS == MAX_ROWS { F::FEW_WIDE } else { F::FEW }
 }
 
+/// How many tokens are next of `left`, 2 at least: as many as are in registers, 8 or 4, or fewer so that all have about as many.
+#[inline(always)]
+fn at_once<S: Lanewise>(left: usize) -> usize {
+    left.div_ceil(left.div_ceil(S::ROWS / 2))
+}
+
 /// # Safety
 /// `p` has passed `Product::check` for `F` and `out`.
 #[inline(always)]
@@ -93,11 +99,13 @@ unsafe fn group<S: Lanewise, F: Format>(s: S, p: &Product<'_>, first: usize, num
             let mut t = 0;
             while t < tokens {
                 let (x, sums, ahead) = (x.as_ptr().add(t), sums.as_mut_ptr().add(t), ahead.take());
-                // What is left is 2 at least: of 5 tokens 3 come first.
-                t += match tokens - t {
+                t += match at_once::<S>(tokens - t) {
                     2 => add::<S, F, 2>(s, rows, numbers, &shared, x, sums, ahead),
-                    3 | 5 | 6 => add::<S, F, 3>(s, rows, numbers, &shared, x, sums, ahead),
-                    8 | 10.. if const { S::ROWS == MAX_ROWS } => add::<S, F, 8>(s, rows, numbers, &shared, x, sums, ahead),
+                    3 => add::<S, F, 3>(s, rows, numbers, &shared, x, sums, ahead),
+                    5 if const { S::ROWS == MAX_ROWS } => add::<S, F, 5>(s, rows, numbers, &shared, x, sums, ahead),
+                    6 if const { S::ROWS == MAX_ROWS } => add::<S, F, 6>(s, rows, numbers, &shared, x, sums, ahead),
+                    7 if const { S::ROWS == MAX_ROWS } => add::<S, F, 7>(s, rows, numbers, &shared, x, sums, ahead),
+                    8 if const { S::ROWS == MAX_ROWS } => add::<S, F, 8>(s, rows, numbers, &shared, x, sums, ahead),
                     _ => add::<S, F, 4>(s, rows, numbers, &shared, x, sums, ahead),
                 };
             }

@@ -436,13 +436,22 @@ fn nothing_and_almost_nothing_are_zero() {
     }
 }
 
+/// Denormals and the largest power too: the rows' eight blocks have the exponents 0 to 255 and 31 more each.
 #[test]
-fn powers_of_nibbles_are_half_powers() {
-    let [low, high] = super::by_32::nibble_powers();
-    let power =
-        |bytes: [[i8; 16]; 2], n: u8| f32::from_le_bytes([0, 0, bytes[0][usize::from(n)] as u8, bytes[1][usize::from(n)] as u8]);
-    for e in 0..=255 {
-        let product = power(low, e & 15) * power(high, e >> 4);
-        assert_eq!(product.to_bits(), super::by_32::half_power(e).to_bits(), "{e}");
+fn every_exponent_is_its_power() {
+    const ROWS: usize = 256;
+    let mut blocks = random_blocks(&mut Random(3), Quant::Mxfp4, ROWS * 256);
+    let block_bytes = DType::Quant(Quant::Mxfp4).block_bytes();
+    for (i, block) in blocks.chunks_exact_mut(block_bytes).enumerate() {
+        block[0] = (i / 8 + 31 * (i % 8)) as u8;
     }
+    for m in TOKENS {
+        let case = Case::of(Quant::Mxfp4, ROWS, 256, m, &blocks, Random(4).vec(m * 256));
+        let want = bits(&case.run(table::of(Isa::Scalar)));
+        for (name, kernels) in tables() {
+            assert_eq!(bits(&case.run(kernels)), want, "{name}, {m} tokens");
+        }
+    }
+    let power = |e| super::ints::half_power(e);
+    assert_eq!([0, 1, 2, 128, 255].map(power), [2f32.powi(-128), 2f32.powi(-127), 2f32.powi(-126), 1.0, 2f32.powi(127)]);
 }

@@ -145,6 +145,13 @@ macro_rules! ints {
                     let both = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi32(first, last));
                     [_mm256_cvtph_ps(_mm256_castsi256_si128(both)), _mm256_cvtph_ps(_mm256_extracti128_si256::<1>(both))]
                 }
+                fn half_powers(a: __m256i) -> __m256 {
+                    let e = _mm256_and_si256(a, _mm256_set1_epi32(0xff));
+                    let normal = _mm256_slli_epi32::<23>(_mm256_sub_epi32(e, _mm256_set1_epi32(1)));
+                    let denormal = _mm256_sllv_epi32(_mm256_set1_epi32(super::LEAST_HALF_POWER), e);
+                    let is_normal = _mm256_cmpgt_epi32(e, _mm256_set1_epi32(1));
+                    _mm256_castsi256_ps(_mm256_blendv_epi8(denormal, normal, is_normal))
+                }
                 fn to_f32(a: __m256i) -> __m256 { _mm256_cvtepi32_ps(a) }
                 fn splat_f(x: f32) -> __m256 { _mm256_set1_ps(x) }
                 fn add(a: __m256, b: __m256) -> __m256 { _mm256_add_ps(a, b) }

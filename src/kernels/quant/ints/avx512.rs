@@ -26,6 +26,22 @@ unsafe fn four_times(p: *const u8) -> __m512i {
     _mm512_broadcast_i32x4(unsafe { _mm_loadu_si128(p.cast()) })
 }
 
+/// Four addresses, from `first` on each `distance` bytes after the one before. That they belong together is hidden from the compiler: in a loop it
+/// would make the addresses of 16 rows variables of their own, most of them on the stack.
+#[allow(clippy::pointers_in_nomem_asm_block)] // It reads nothing.
+#[inline(always)]
+fn apart(first: *const u8, distance: usize) -> [*const u8; 4] {
+    let mut p = first;
+    each!(4, I => {
+        if I != 0 {
+            p = p.wrapping_add(distance);
+        }
+        // SAFETY: there are no instructions.
+        unsafe { std::arch::asm!("/* {p} */", p = inout(reg) p, options(pure, nomem, nostack, preserves_flags)) };
+        p
+    })
+}
+
 impl Lanewise for Wide {
     type B = __m512i;
     type W = __m512i;
@@ -71,6 +87,12 @@ impl Lanewise for Wide {
             let (first, last) = (_mm512_cvtepi32_epi16(a), _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(a)));
             [_mm512_cvtph_ps(first), _mm512_cvtph_ps(last)]
         }
+        fn half_powers(a: __m512i) -> __m512 {
+            let e = _mm512_and_si512(a, _mm512_set1_epi32(0xff));
+            let normal = _mm512_slli_epi32::<23>(_mm512_sub_epi32(e, _mm512_set1_epi32(1)));
+            let is_denormal = _mm512_cmplt_epi32_mask(e, _mm512_set1_epi32(2));
+            _mm512_castsi512_ps(_mm512_mask_sllv_epi32(normal, is_denormal, _mm512_set1_epi32(super::LEAST_HALF_POWER), e))
+        }
         fn to_f32(a: __m512i) -> __m512 { _mm512_cvtepi32_ps(a) }
         fn splat_f(x: f32) -> __m512 { _mm512_set1_ps(x) }
         fn add(a: __m512, b: __m512) -> __m512 { _mm512_add_ps(a, b) }
@@ -96,8 +118,9 @@ impl Lanewise for Wide {
     unsafe fn load_rows(self, first: *const u8, stride: usize) -> [__m512i; 4] {
         // SAFETY: features by `self`, memory by the caller.
         unsafe {
+            let fours = apart(first, 4 * stride);
             let [a, b, c, d] = each!(4, R => {
-                let row = |i: usize| first.add((R + 4 * i) * stride).cast();
+                let row = |i: usize| fours[i].add(R * stride).cast();
                 let two = _mm512_inserti32x4::<1>(_mm512_castsi128_si512(_mm_loadu_si128(row(0))), _mm_loadu_si128(row(1)));
                 let three = _mm512_inserti32x4::<2>(two, _mm_loadu_si128(row(2)));
                 _mm512_inserti32x4::<3>(three, _mm_loadu_si128(row(3)))

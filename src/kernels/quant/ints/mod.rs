@@ -27,6 +27,18 @@ use super::activations;
 use super::by_256::{load_u32, packed_scales_and_mins};
 use super::many::lanes::Lanes;
 
+/// 2^(e − 128), as a denormal where it must be; e = 255 is no NaN here, as in llama.cpp.
+#[inline(always)]
+pub(super) fn half_power(e: u8) -> f32 {
+    f32::from_bits(match e {
+        0 | 1 => (LEAST_HALF_POWER as u32) << e,
+        e => u32::from(e - 1) << 23,
+    })
+}
+
+/// The bits of 2^−128, a denormal.
+const LEAST_HALF_POWER: i32 = 1 << 21;
+
 /// Operations that are done lane by lane and so at any width, a lane of 32 bits to a row.
 pub(in crate::kernels) trait Lanewise: Copy {
     /// 4 bytes of each row.
@@ -124,6 +136,8 @@ pub(in crate::kernels) trait Lanewise: Copy {
     unsafe fn store_f(self, p: *mut f32, a: Self::F);
     /// The binary16 numbers in the first two bytes of every four, and in the last two.
     fn both_halves(self, a: Self::B) -> [Self::F; 2];
+    /// [`half_power`] of the first byte of every four.
+    fn half_powers(self, a: Self::B) -> Self::F;
     fn add(self, a: Self::F, b: Self::F) -> Self::F;
     fn sub(self, a: Self::F, b: Self::F) -> Self::F;
     fn mul(self, a: Self::F, b: Self::F) -> Self::F;

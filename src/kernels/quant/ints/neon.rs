@@ -141,6 +141,14 @@ impl Lanewise for Neon {
         fn firsts(a: W, by: i16) -> I {
             halves!(int32x4x2_t, a => vmulq_n_s32(vshrq_n_s32::<16>(vshlq_n_s32::<16>(vreinterpretq_s32_s16(a))), by.into()))
         }
+        fn half_powers(a: B) -> F {
+            halves!(float32x4x2_t, a => {
+                let e = vandq_u32(vreinterpretq_u32_u8(a), vdupq_n_u32(0xff));
+                let normal = vshlq_n_u32::<23>(vsubq_u32(e, vdupq_n_u32(1)));
+                let denormal = vshlq_u32(vdupq_n_u32(super::LEAST_HALF_POWER as u32), vreinterpretq_s32_u32(e));
+                vreinterpretq_f32_u32(vbslq_u32(vcgtq_u32(e, vdupq_n_u32(1)), normal, denormal))
+            })
+        }
         fn to_f32(a: I) -> F { halves!(float32x4x2_t, a => vcvtq_f32_s32(a)) }
         fn splat_f(x: f32) -> F { float32x4x2_t(vdupq_n_f32(x), vdupq_n_f32(x)) }
         fn add(a: F, b: F) -> F { halves!(float32x4x2_t, a, b => vaddq_f32(a, b)) }

@@ -1,7 +1,7 @@
 //! Plain Rust, for any CPU; the truth about what each operation does.
 
 use super::super::many::lanes::Two;
-use super::{Ints, Lanewise};
+use super::{Ints, Lanewise, half_power};
 use half::f16;
 
 #[derive(Clone, Copy)]
@@ -158,6 +158,10 @@ impl Lanewise for Plain {
     #[inline]
     fn both_halves(self, a: B) -> [F; 2] {
         [0, 2].map(|at| std::array::from_fn(|i| f16::from_le_bytes([a[4 * i + at], a[4 * i + at + 1]]).to_f32_const()))
+    }
+    #[inline]
+    fn half_powers(self, a: B) -> F {
+        std::array::from_fn(|i| half_power(a[4 * i]))
     }
     #[inline]
     fn add_products(self, sum: I, a: W, b: W) -> I {
