@@ -28,7 +28,7 @@ mod columns;
 mod cores;
 mod signals;
 
-pub use columns::ColumnsMut;
+pub use columns::{ColumnsMut, Cut};
 pub use cores::available_cores;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -174,14 +174,24 @@ impl Pool {
     where
         F: Fn(&mut S, ColumnsMut<'_>) + Sync,
     {
-        let chunk = chunk.max(1);
-        let ptr = Shareable(ColumnsMut::whole(y, rows, ld).as_mut_ptr());
-        self.for_each(scratch, ld.div_ceil(chunk), |slot, task| {
-            let ptr = &ptr;
-            let start = task * chunk;
-            // SAFETY: each task has its own run of columns of the matrix that `whole` checked, borrowed mutably until all have ended.
-            f(slot, unsafe { ColumnsMut::part(ptr.0, ld, rows, start..ld.min(start + chunk)) });
-        });
+        let cut = Cut::new(ColumnsMut::whole(y, rows, ld), chunk);
+        // SAFETY: every task number is given once.
+        self.for_each(scratch, cut.tasks(), |slot, task| f(slot, unsafe { cut.part(task) }));
+    }
+
+    /// Calls `f(scratch, task, parts)` for each task in `0..tasks`, with that run of each of `cuts`; otherwise as [`Pool::for_each`].
+    pub fn for_each_cut<S: Send, A: Send, B: Send, C: Send, F>(
+        &self,
+        scratch: &mut [S],
+        tasks: usize,
+        cuts: (Cut<'_, A>, Cut<'_, B>, Cut<'_, C>),
+        f: F,
+    ) where
+        F: Fn(&mut S, usize, (ColumnsMut<'_, A>, ColumnsMut<'_, B>, ColumnsMut<'_, C>)) + Sync,
+    {
+        let (a, b, c) = &cuts;
+        // SAFETY: every task number is given once.
+        self.for_each(scratch, tasks, |slot, task| f(slot, task, unsafe { (a.part(task), b.part(task), c.part(task)) }));
     }
 
     /// Cuts `y` (`[rows, ld]`) at the rows `edges`, which ascend, and into runs of `chunk` columns, and calls `f(scratch, i, part)` for
@@ -431,6 +441,27 @@ mod tests {
                 part.iter_mut().enumerate().for_each(|(i, v)| *v -= (first * ld + i) as f32);
             });
             assert!(y.iter().all(|v| *v == 0.0), "{rows} x {ld} by {chunk}");
+        }
+    }
+
+    #[test]
+    fn cuts_cover_their_matrices_once() {
+        let (pool, mut scratch) = pool(3);
+        for (n, chunk) in [(17, 4), (8, 8), (3, 100), (1, 1), (0, 2)] {
+            // 2 rows of n, one row of 3 to each column behind 6 that are not cut, and none.
+            let (mut a, mut b) = (vec![0u8; 2 * n], vec![0u16; 6 + 3 * n]);
+            let mut behind = ColumnsMut::whole(&mut b, 1, 6 + 3 * n);
+            let cuts = (
+                Cut::new(ColumnsMut::whole(&mut a, 2, n), chunk),
+                Cut::new(behind.sub(6..6 + 3 * n), 3 * chunk),
+                Cut::new(ColumnsMut::whole(&mut [(); 0], 0, 0), 5),
+            );
+            pool.for_each_cut(&mut scratch, n.div_ceil(chunk), cuts, |_, task, (mut a, mut b, c)| {
+                assert!(a.cols().start == task * chunk && 3 * a.cols().len() == b.cols().len() && c.cols().is_empty());
+                (0..2).for_each(|r| a.row_mut(r).iter_mut().for_each(|x| *x += 1));
+                b.row_mut(0).iter_mut().for_each(|x| *x += 1);
+            });
+            assert!(a.iter().all(|x| *x == 1) && b[..6] == [0; 6] && b[6..].iter().all(|x| *x == 1), "{n} by {chunk}");
         }
     }
 

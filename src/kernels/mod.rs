@@ -191,14 +191,12 @@ impl Kernels {
     /// Scratch for [`Kernels::matmul_many`].
     pub const MANY_SCRATCH: usize = many::SCRATCH;
 
-    /// Activations in the form that this table's [`Kernels::matmul_quantised`] takes: of `x: [n_tokens, n_in]` the blocks of 256 inputs from number
-    /// `first` on into `out: [blocks, n_tokens]`.
-    pub fn quantise(&self, x: &[f32], n_in: usize, scaling: Scaling, first: usize, out: &mut [Activations]) {
-        assert!(n_in > 0 && !x.is_empty() && x.len().is_multiple_of(n_in));
-        let n_tokens = x.len() / n_in;
-        assert!(out.len().is_multiple_of(n_tokens) && first + out.len() / n_tokens <= n_in.div_ceil(Activations::BLOCK));
+    /// Activations in the form that this table's [`Kernels::matmul_quantised`] takes: those of some tokens, `x: [out.cols(), n_in]`, into the columns
+    /// `out` of `[blocks of 256 inputs, n_tokens]`.
+    pub fn quantise(&self, x: &[f32], n_in: usize, scaling: Scaling, out: &mut ColumnsMut<'_, Activations>) {
+        assert!(out.rows() == n_in.div_ceil(Activations::BLOCK) && out.cols().len().checked_mul(n_in) == Some(x.len()));
         // SAFETY: `select` saw the features.
-        unsafe { (self.products.quantise)(x, n_in, scaling, first, out) }
+        unsafe { (self.products.quantise)(x, n_in, scaling, out) }
     }
 
     /// The product with a quantised [`Layout::OutIn`] matrix: as [`Kernels::matmul`], with `x: [n_in.div_ceil(Activations::BLOCK),

@@ -172,8 +172,8 @@ macro_rules! products {
         use $ints as Vectors;
 
         #[target_feature(enable = $features)]
-        fn quantise(x: &[f32], n_in: usize, scaling: Scaling, first: usize, out: &mut [Activations]) {
-            activations::quantise(Vectors::new(), x, n_in, scaling, first, out)
+        fn quantise(x: &[f32], n_in: usize, scaling: Scaling, out: &mut ColumnsMut<'_, Activations>) {
+            activations::quantise(Vectors::new(), x, n_in, scaling, out)
         }
 
         #[target_feature(enable = $features)]

@@ -7,7 +7,7 @@ use crate::arch::{FusedQkv, Mlp, QkNorm, Residual, Spec};
 use crate::error::{Error, Result};
 use crate::format::Float;
 use crate::ops::attention::{Blocks, Heads, Plan, attention};
-use crate::ops::elementwise::{Norm, QkvShape, activate, activate_gated, add, norm, scale, shape_qkv, softcap};
+use crate::ops::elementwise::{Maker, QkvShape, Source, add, scale, shape_qkv, softcap};
 use crate::ops::experts::Routing;
 use crate::ops::linear::{Linear, linear};
 use crate::ops::profile::{Op, Profile};
@@ -46,8 +46,8 @@ pub struct Scratch {
 struct MlpScratch {
     /// Gate and up (or up alone), `[n_tokens, (2) ffn_size]`.
     up: Vec<f32>,
-    /// act(gate) · up, `[n_tokens, ffn_size]`; unused by a plain MLP.
-    gated: Vec<f32>,
+    /// act(gate) · up, or act(up), `[n_tokens, ffn_size]`.
+    inner: Vec<f32>,
     /// The sub-layer's output, `[n_tokens, hidden_size]`.
     z: Vec<f32>,
     /// Of experts: the router's logits, `[n_tokens, n_experts]`.
@@ -102,7 +102,7 @@ impl MlpScratch {
         let gated = usize::from(spec.mlp == Mlp::Gated);
         let ffn_size = spec.ffn_size.max(spec.experts.map_or(0, |e| e.ffn_size));
         grow(&mut self.up, n_tokens * ffn_size * (1 + gated), "activations")?;
-        grow(&mut self.gated, n_tokens * ffn_size * gated, "activations")?;
+        grow(&mut self.inner, n_tokens * ffn_size, "activations")?;
         grow(&mut self.z, n_tokens * spec.hidden_size, "activations")?;
         if let Some(experts) = spec.experts {
             grow(&mut self.logits, n_tokens * experts.n_experts, "activations")?;
@@ -188,11 +188,11 @@ pub fn forward(model: &Model, sequences: &mut [Sequence<'_>], scratch: &mut Scra
             return;
         }
         // y = attention(norm(h)): each of the norms before and behind is there or is not.
-        let input = normed(ctx, layer.attention_norm.as_ref(), h, x);
+        let input = Source::normed(layer.attention_norm.as_ref(), h, x);
         linear(ctx, Op::Qkv, &layer.qkv, input, n_tokens, qkv);
         shape_qkv(ctx, &qkv_shape(spec, layer), qkv);
         attend(ctx, spec, i, plan, sequences, qkv, attended);
-        linear(ctx, Op::AttentionOutput, slice::from_ref(&layer.o), attended, n_tokens, y);
+        linear(ctx, Op::AttentionOutput, slice::from_ref(&layer.o), Source::Ready(attended), n_tokens, y);
 
         // h += y, then h += mlp(norm(h)); or, side by side, h += y + mlp(norm(h)) of the same h.
         let add_attention = |ctx: &mut Ctx<'_>, y: &mut [f32], h: &mut [f32]| {
@@ -201,10 +201,11 @@ pub fn forward(model: &Model, sequences: &mut [Sequence<'_>], scratch: &mut Scra
         let input = match spec.residual {
             Residual::Sequential => {
                 add_attention(ctx, y, h);
-                normed(ctx, layer.mlp_norm.as_ref(), h, x)
+                Source::normed(layer.mlp_norm.as_ref(), h, x)
             }
-            Residual::Parallel => normed(ctx, layer.mlp_norm.as_ref(), h, x),
-            Residual::ParallelSharedNorm => &*x,
+            Residual::Parallel => Source::normed(layer.mlp_norm.as_ref(), h, x),
+            // Made twice, if it is not kept: see `Source`.
+            Residual::ParallelSharedNorm => Source::normed(layer.attention_norm.as_ref(), h, x),
         };
         feed_forward(ctx, spec, &layer.mlp, input, n_tokens, mlp_scratch);
         if spec.residual != Residual::Sequential {
@@ -293,17 +294,17 @@ fn qkv_shape<'a>(spec: &Spec, layer: &'a Layer) -> QkvShape<'a> {
 }
 
 /// z = mlp(x), or the weighted sum of the experts that the router chooses for each token.
-fn feed_forward(ctx: &mut Ctx<'_>, spec: &Spec, mlp: &FeedForward, x: &[f32], n_tokens: usize, scratch: &mut MlpScratch) {
-    let MlpScratch { up, gated, z, logits, routing, gathered, from_expert } = scratch;
+fn feed_forward(ctx: &mut Ctx<'_>, spec: &Spec, mlp: &FeedForward, x: Source<'_>, n_tokens: usize, scratch: &mut MlpScratch) {
+    let MlpScratch { up, inner, z, logits, routing, gathered, from_expert } = scratch;
     let hidden = spec.hidden_size;
     let z = &mut z[..n_tokens * hidden];
     let (router, blocks, experts) = match (mlp, spec.experts) {
         (FeedForward::Experts { router, blocks }, Some(experts)) => (router, blocks, experts),
-        (FeedForward::Dense(block), _) => return run_block(ctx, spec, block, x, n_tokens, up, gated, z),
+        (FeedForward::Dense(block), _) => return run_block(ctx, spec, block, x, n_tokens, up, inner, z),
         (FeedForward::Experts { .. }, None) => unreachable!("the loader makes experts where the spec has some"),
     };
-    let logits = &mut logits[..n_tokens * experts.n_experts];
-    linear(ctx, Op::Router, slice::from_ref(router), x, n_tokens, logits);
+    let (x, logits) = (x.ready(ctx, hidden), &mut logits[..n_tokens * experts.n_experts]);
+    linear(ctx, Op::Router, slice::from_ref(router), Source::Ready(x), n_tokens, logits);
     routing.choose(logits, experts.n_experts, experts.n_used, experts.normalize);
     z.fill(0.0);
     let few = ctx.few;
@@ -320,7 +321,7 @@ fn feed_forward(ctx: &mut Ctx<'_>, spec: &Spec, mlp: &FeedForward, x: &[f32], n_
         }
         ctx.lap(Op::Experts, 0);
         ctx.few = n_few;
-        run_block(ctx, spec, block, gathered, n, up, gated, from_expert);
+        run_block(ctx, spec, block, Source::Ready(gathered), n, up, inner, from_expert);
         for ((t, weight), row) in routing.tokens_of(expert).zip(from_expert.chunks_exact_mut(hidden)) {
             ctx.kernels.scale(row, weight);
             ctx.kernels.add(&mut z[t * hidden..][..hidden], row);
@@ -336,24 +337,19 @@ fn run_block(
     ctx: &mut Ctx<'_>,
     spec: &Spec,
     block: &Block,
-    x: &[f32],
+    x: Source<'_>,
     n_tokens: usize,
     up: &mut [f32],
-    gated: &mut [f32],
+    inner: &mut [f32],
     z: &mut [f32],
 ) {
     let ffn_size = block.down.n_in();
     linear(ctx, Op::GateUp, &block.up, x, n_tokens, up);
-    let inner = match spec.mlp {
-        Mlp::Gated => {
-            activate_gated(ctx, spec.activation, up, &mut gated[..n_tokens * ffn_size], ffn_size);
-            &gated[..]
-        }
-        Mlp::Plain => {
-            activate(ctx, spec.activation, &mut up[..n_tokens * ffn_size], ffn_size);
-            &up[..]
-        }
+    let maker = match spec.mlp {
+        Mlp::Gated => Maker::Gate(spec.activation, up),
+        Mlp::Plain => Maker::Activation(spec.activation, up),
     };
+    let inner = Source::Made { maker, rows: &mut inner[..n_tokens * ffn_size] };
     linear(ctx, Op::Down, slice::from_ref(&block.down), inner, n_tokens, z);
 }
 
@@ -374,17 +370,6 @@ fn embed<'a>(model: &Model, ctx: &Ctx<'_>, sequence: &Sequence<'_>, rows: impl I
     }
 }
 
-/// A sub-layer's input: norm(h), put into `x`, or `h` itself.
-fn normed<'a>(ctx: &mut Ctx<'_>, before: Option<&Norm>, h: &'a [f32], x: &'a mut [f32]) -> &'a [f32] {
-    match before {
-        None => h,
-        Some(n) => {
-            norm(ctx, n, h, x);
-            x
-        }
-    }
-}
-
 /// logits = head(norm(h)), of the last token or of all. Always by the few-token path, so that a position's logits have the
 /// same bits whether the caller asked for it alone or for all.
 fn head(model: &Model, ctx: &mut Ctx<'_>, h: &[f32], x: &mut [f32], logits: &mut Logits<'_>) {
@@ -401,7 +386,7 @@ fn head_of(model: &Model, ctx: &mut Ctx<'_>, h: &[f32], x: &mut [f32], logits: &
     let spec = &model.spec;
     let (x, n_tokens) = (&mut x[..h.len()], h.len() / spec.hidden_size);
     ctx.few = n_tokens;
-    norm(ctx, &model.output_norm, h, x);
+    let x = Source::normed(Some(&model.output_norm), h, x);
     linear(ctx, Op::Head, slice::from_ref(model.head.as_ref().unwrap_or(&model.embedding)), x, n_tokens, logits);
     scale(ctx, spec.logit_scale, logits, spec.vocab_size);
     if let Some(cap) = spec.logit_softcap {

@@ -352,6 +352,8 @@ impl Task {
                 let of_block = positions.start - b * BLOCK;
                 let product = BlockProduct {
                     w: &values.data[of_block * head_dim * values.dtype.size()..],
+                    // The pieces at the edges ask for nothing.
+                    next: values.next.filter(|_| tokens.len() == n_tokens),
                     ..values.product(head_dim, positions.len(), (x, SPAN), true)
                 };
                 let sums = &mut sums[tokens.start * group * row..];

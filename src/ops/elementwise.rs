@@ -6,7 +6,7 @@ use super::{Ctx, Worker};
 use crate::kernels::Kernels;
 
 /// Tokens that one task takes: a decode step's single token stays on the calling thread.
-const CHUNK: usize = 8;
+pub(super) const CHUNK: usize = 8;
 
 /// Which normalisation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +95,82 @@ impl Norm {
     }
 }
 
+/// A sub-layer's input, `[n_tokens, n]`: it is there, or its rows are made when a linear takes them, which turns them into the form that its
+/// kernels take while they are in the nearest cache.
+pub enum Source<'a> {
+    /// It is there.
+    Ready(&'a [f32]),
+    /// It is to be made.
+    Made {
+        /// By this.
+        maker: Maker<'a>,
+        /// Room for it, if it is wanted as it is.
+        rows: &'a mut [f32],
+    },
+}
+
+/// What makes a row.
+#[derive(Clone, Copy)]
+pub enum Maker<'a> {
+    /// norm(h), h being `[n_tokens, n]`.
+    Norm(&'a Norm, &'a [f32]),
+    /// act(x), x being `[n_tokens, n]`.
+    Activation(Activation, &'a [f32]),
+    /// act(gate) · up, of `[n_tokens, 2 n]`, gate first.
+    Gate(Activation, &'a [f32]),
+}
+
+impl<'a> Source<'a> {
+    /// norm(h), if it is wanted in `x`, both `[n_tokens, n]`; h itself if there is no norm.
+    pub fn normed(norm: Option<&'a Norm>, h: &'a [f32], x: &'a mut [f32]) -> Self {
+        match norm {
+            None => Source::Ready(h),
+            Some(norm) => Source::Made { maker: Maker::Norm(norm, h), rows: x },
+        }
+    }
+
+    /// The rows, of `n` elements, made if they are not.
+    pub fn ready(self, ctx: &mut Ctx<'_>, n: usize) -> &'a [f32] {
+        match self {
+            Source::Ready(x) => x,
+            Source::Made { maker, rows } => {
+                let kernels = ctx.kernels;
+                for_each_token(ctx, rows, n, |_, t, row| maker.make(kernels, t, row));
+                ctx.lap(maker.op(), 0);
+                rows
+            }
+        }
+    }
+}
+
+impl Maker<'_> {
+    /// Row `t`, in `row`.
+    pub fn make(self, kernels: &Kernels, t: usize, row: &mut [f32]) {
+        let n = row.len();
+        match self {
+            Maker::Norm(norm, h) => norm.apply(kernels, &h[t * n..][..n], row),
+            Maker::Activation(activation, x) => {
+                row.copy_from_slice(&x[t * n..][..n]);
+                activation.apply(kernels, row);
+            }
+            Maker::Gate(activation, gate_up) => {
+                let (gate, up) = gate_up[2 * t * n..][..2 * n].split_at(n);
+                row.copy_from_slice(gate);
+                activation.apply(kernels, row);
+                kernels.mul(row, up);
+            }
+        }
+    }
+
+    /// As what its time counts.
+    pub fn op(self) -> Op {
+        match self {
+            Maker::Norm(..) => Op::Norm,
+            Maker::Activation(..) | Maker::Gate(..) => Op::Activation,
+        }
+    }
+}
+
 /// Calls `f(worker, token, row)` for each row of `y: [n_tokens, n]`.
 fn for_each_token<F>(ctx: &mut Ctx<'_>, y: &mut [f32], n: usize, f: F)
 where
@@ -105,13 +181,6 @@ where
             f(worker, first + i, row);
         }
     });
-}
-
-/// y = norm(x), both `[n_tokens, n]`.
-pub fn norm(ctx: &mut Ctx<'_>, norm: &Norm, x: &[f32], y: &mut [f32]) {
-    let (kernels, n) = (ctx.kernels, norm.width());
-    for_each_token(ctx, y, n, |_, t, row| norm.apply(kernels, &x[t * n..][..n], row));
-    ctx.lap(Op::Norm, 0);
 }
 
 /// h += scale · x, or h += scale · norm(x); both `[n_tokens, n]`. `x` is overwritten.
@@ -205,23 +274,4 @@ pub fn softcap(ctx: &mut Ctx<'_>, cap: f32, y: &mut [f32], n: usize) {
     let kernels = ctx.kernels;
     for_each_token(ctx, y, n, |_, _, row| kernels.softcap(row, cap));
     ctx.lap(Op::Logits, 0);
-}
-
-/// y = act(y), `[n_tokens, n]`.
-pub fn activate(ctx: &mut Ctx<'_>, activation: Activation, y: &mut [f32], n: usize) {
-    let kernels = ctx.kernels;
-    for_each_token(ctx, y, n, |_, _, row| activation.apply(kernels, row));
-    ctx.lap(Op::Activation, 0);
-}
-
-/// y = act(gate) · up; `y: [n_tokens, n]`, `gate_up: [n_tokens, 2 n]`, gate first.
-pub fn activate_gated(ctx: &mut Ctx<'_>, activation: Activation, gate_up: &[f32], y: &mut [f32], n: usize) {
-    let kernels = ctx.kernels;
-    for_each_token(ctx, y, n, |_, t, row| {
-        let (gate, up) = gate_up[2 * t * n..][..2 * n].split_at(n);
-        row.copy_from_slice(gate);
-        activation.apply(kernels, row);
-        kernels.mul(row, up);
-    });
-    ctx.lap(Op::Activation, 0);
 }

@@ -9,6 +9,7 @@ mod input;
 #[cfg(test)]
 mod tests;
 
+use super::elementwise::Source;
 use super::profile::Op;
 use super::{Ctx, Path, Worker};
 use crate::blas;
@@ -142,13 +143,13 @@ enum Way {
 }
 
 /// Several projections of the same `x: [n_tokens, n_in]`, their outputs side by side in `y: [n_tokens, Σ n_out]`, in one
-/// parallel region (and one before it, where the input of many tokens is converted). `op` is what it does in the model. Tokens of
+/// parallel region (and one before it, where the rows of the input are made or converted). `op` is what it does in the model. Tokens of
 /// both paths share the weights that a task reads.
-pub fn linear(ctx: &mut Ctx<'_>, op: Op, parts: &[Linear], x: &[f32], n_tokens: usize, y: &mut [f32]) {
+pub fn linear(ctx: &mut Ctx<'_>, op: Op, parts: &[Linear], x: Source<'_>, n_tokens: usize, y: &mut [f32]) {
     let n_in = parts.first().map_or(0, Linear::n_in);
     let n_out = parts.iter().map(Linear::n_out).sum();
     assert!(parts.iter().all(|p| p.n_in == n_in));
-    let (x, y) = (&x[..n_tokens * n_in], &mut y[..n_tokens * n_out]);
+    let y = &mut y[..n_tokens * n_out];
     let (kernels, threads, few) = (ctx.kernels, ctx.pool.threads(), ctx.few.min(n_tokens));
     let input = Input::new(ctx, parts, x, few..n_tokens, n_in);
     let way = |part: &Linear| part.way(kernels, Path::Many);
@@ -202,12 +203,12 @@ impl Linear {
             Way::Quantised => return kernels.matmul_quantised(self.matrix(), first, input.quantised(), panel, out),
             way => way,
         };
-        let (few_x, many_x) = input.x.split_at(input.many.start * self.n_in);
-        if !few_x.is_empty() {
-            let out = &mut out.sub_rows(0..input.many.start);
+        let few = 0..input.many.start;
+        if !few.is_empty() {
+            let out = &mut out.sub_rows(few);
             match self.way(kernels, Path::Few) {
                 Way::Quantised => kernels.matmul_quantised(self.matrix(), first, input.quantised(), panel, out),
-                _ => kernels.matmul(self.matrix(), first, few_x, out),
+                _ => kernels.matmul(self.matrix(), first, input.rows(0..out.rows()), out),
             }
         }
         if !input.many.is_empty() {
@@ -215,8 +216,8 @@ impl Linear {
             match many {
                 Way::Tiles => kernels.matmul_tiles(self.matrix(), first, input.packed(), tiles, out),
                 Way::Blocks => kernels.matmul_many(self.matrix(), first, input.blocks(), panel, out),
-                Way::Sgemm if self.sgemm(kernels, first, many_x, panel, out) => (),
-                _ => kernels.matmul(self.matrix(), first, many_x, out),
+                Way::Sgemm if self.sgemm(kernels, first, input.rows(input.many.clone()), panel, out) => (),
+                _ => kernels.matmul(self.matrix(), first, input.rows(input.many.clone()), out),
             }
         }
     }

@@ -48,6 +48,8 @@ pub struct Worker {
     attention: attention::Scratch,
     /// One row: the input of a norm whose output takes its place.
     row: Vec<f32>,
+    /// A few rows of a linear's input on their way to 8 bits.
+    rows: Vec<f32>,
     /// A linear's weights and unfinished sums as tiles.
     tiles: Vec<Tile>,
     /// The first worker's: a linear's input in 8 bits, for all of them.

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 pub enum Op {
     /// Rows of the embedding and of learned positions.
     Embedding,
-    /// Norms of a sub-layer's input, and of its output where that has one.
+    /// Norms of a sub-layer's input, with its way to 8 bits or to tiles, and of its output where that has one.
     Norm,
-    /// A linear's input to 8 bits, for quantised weights.
+    /// Of a linear's input that is not made for it alone, its way to 8 bits or to tiles; of many tokens with float weights the way to blocks.
     Quantise,
     /// The projection to queries, keys and values.
     Qkv,
@@ -30,7 +30,7 @@ pub enum Op {
     Experts,
     /// The first projections of a feed-forward block.
     GateUp,
-    /// Activation, and the product of gate and up.
+    /// Activation, and the product of gate and up, with its way to 8 bits or to tiles.
     Activation,
     /// The last projection of a feed-forward block.
     Down,

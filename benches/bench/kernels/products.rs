@@ -10,6 +10,7 @@ use crate::weights;
 use engine::blas;
 use engine::format::{DType, Quant};
 use engine::kernels::{Activations, Isa, Kernels, Layout};
+use engine::ops::elementwise::Source;
 use engine::ops::linear::{Linear, Needs, linear};
 use engine::ops::profile::Op;
 use engine::ops::{Ctx, Path, Worker};
@@ -174,7 +175,7 @@ impl<'a> Runner<'a> {
     fn run(&mut self, kernels: &'static Kernels, path: Path, part: &Linear) {
         let few = path.few_of(self.m);
         let ctx = &mut Ctx { kernels, pool: self.pool, workers: &mut self.workers, few, profile: None };
-        linear(ctx, Op::Qkv, std::slice::from_ref(part), &self.x, self.m, &mut self.y);
+        linear(ctx, Op::Qkv, std::slice::from_ref(part), Source::Ready(&self.x), self.m, &mut self.y);
     }
 }
 

@@ -5,6 +5,7 @@ use crate::random::Random;
 use crate::report::Report;
 use crate::timing::{Times, seconds};
 use engine::kernels::{Activations, Kernels, Scaling};
+use engine::threads::ColumnsMut;
 use serde_json::json;
 use std::hint::black_box;
 
@@ -69,14 +70,16 @@ pub fn run(report: &mut Report<'_>) -> Result<(), String> {
 /// A row's activations to 8 bits: the same bits by every table.
 fn quantise(report: &mut Report<'_>) -> Result<(), String> {
     const N: usize = 2048;
+    const BLOCKS: usize = N.div_ceil(Activations::BLOCK);
     if !report.wants("kernels/vector/quantise") {
         return Ok(());
     }
     let x = Random::new(9).normals(N, 1.0);
     let (mut cells, mut figures) = (Vec::new(), Vec::new());
     for kernels in tables() {
-        let mut y = vec![Activations::ZERO; N.div_ceil(Activations::BLOCK)];
-        let seconds = per_call(|| kernels.quantise(black_box(&x), N, Scaling::Factors, 0, black_box(&mut y)));
+        let mut y = vec![Activations::ZERO; BLOCKS];
+        let mut y = ColumnsMut::whole(&mut y, BLOCKS, 1);
+        let seconds = per_call(|| kernels.quantise(black_box(&x), N, Scaling::Factors, black_box(&mut y)));
         cells.push(format!("{} {:8.1} ns, {:5.2} G/s", kernels.isa().name(), 1e9 * seconds, N as f64 / seconds / 1e9));
         figures.push(json!({"isa": kernels.isa().name(), "s": seconds}));
     }

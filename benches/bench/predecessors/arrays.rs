@@ -8,6 +8,7 @@ use crate::timing::{Times, seconds};
 use crate::weights;
 use engine::format::{DType, Float};
 use engine::kernels::{Kernels, Layout};
+use engine::ops::elementwise::Source;
 use engine::ops::linear::{Linear, Needs, linear};
 use engine::ops::profile::Op;
 use engine::ops::{Ctx, Worker};
@@ -44,7 +45,7 @@ fn products(report: &mut Report<'_>, pool: &Pool, kernels: &'static Kernels) {
         let mut product = || {
             for matrix in &matrices {
                 let ctx = &mut Ctx { kernels, pool, workers: &mut workers, few: 0, profile: None };
-                linear(ctx, Op::Qkv, std::slice::from_ref(matrix), &x, n, &mut y);
+                linear(ctx, Op::Qkv, std::slice::from_ref(matrix), Source::Ready(&x), n, &mut y);
             }
         };
         product();

@@ -11,6 +11,7 @@
 use super::ints::Ints;
 use super::many::OFFSET;
 use crate::format::DType;
+use crate::threads::ColumnsMut;
 
 /// What scales 32 activations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,26 +81,30 @@ impl Activations {
     };
 }
 
-/// Rounds the blocks from number `first` on of every row of `x: [n_tokens, n_in]`; `out` is `[blocks, n_tokens]`. The last block of a row
-/// is filled up with zeros. One that holds a NaN or an infinity makes every product with it a NaN.
+/// Rounds every row of `x`, which are tokens of `n_in` inputs, to a column of `out`. The last block of a row is filled up with zeros. One that
+/// holds a NaN or an infinity makes every product with it a NaN.
 #[inline(always)]
 pub(in crate::kernels) fn quantise<S: Ints>(
     s: S,
     x: &[f32],
     n_in: usize,
     scaling: Scaling,
-    first: usize,
-    out: &mut [Activations],
+    out: &mut ColumnsMut<'_, Activations>,
 ) {
-    let n_tokens = x.len() / n_in;
-    for (block, out) in out.chunks_exact_mut(n_tokens).enumerate() {
-        let block = (first + block) * BLOCK..n_in.min((first + block + 1) * BLOCK);
-        for (x, out) in x.chunks_exact(n_in).zip(&mut *out) {
-            quantise_part(s, &x[block.clone()], scaling, out);
+    let (blocks, one) = (out.rows(), out.ld() == 1);
+    for block in 0..=blocks {
+        if block < blocks {
+            let inputs = block * BLOCK..n_in.min((block + 1) * BLOCK);
+            let out = out.row_mut(block);
+            for t in 0..out.len() {
+                quantise_part(s, &x[t * n_in..][inputs.clone()], scaling, &mut out[t]);
+            }
         }
-        if n_tokens > 1 {
-            for out in out {
-                begin(s, scaling, out);
+        // Not at once: what was just stored could not be read in longer pieces.
+        if !one && block > 0 {
+            let out = out.row_mut(block - 1);
+            for t in 0..out.len() {
+                begin(s, scaling, &mut out[t]);
             }
         }
     }

@@ -213,7 +213,7 @@ pub(super) trait Sink<S: Ints> {
 /// [`Product::check`].
 type Matmul = unsafe fn(&Product<'_>, &mut [f32], &mut ColumnsMut<'_>);
 /// From f32 to 8 bits. To call it: the CPU has its features.
-type Quantise = unsafe fn(&[f32], usize, Scaling, usize, &mut [Activations]);
+type Quantise = unsafe fn(&[f32], usize, Scaling, &mut ColumnsMut<'_, Activations>);
 
 /// Products with a quantised [`Layout::OutIn`](super::Layout::OutIn) matrix, and what makes the activations for them.
 #[derive(Clone, Copy)]
@@ -306,7 +306,7 @@ pub(super) mod formats {
 pub(super) const UNPACK: Quants<Unpack> = for_each_format!(unpack);
 /// Plain Rust.
 pub(super) const PRODUCTS: Products = Products {
-    quantise: |x, n_in, scaling, first, out| activations::quantise(ints::plain::Plain, x, n_in, scaling, first, out),
+    quantise: |x, n_in, scaling, out| activations::quantise(ints::plain::Plain, x, n_in, scaling, out),
     matmul: for_each_format!(plain),
 };
 

@@ -111,6 +111,14 @@ const MANY: usize = 20;
 /// Tokens for each of the three products.
 const TOKENS: [usize; 3] = [1, 3, MANY];
 
+/// `x: [n_tokens, n_in]` in 8 bits.
+fn quantised(kernels: &Kernels, x: &[f32], n_in: usize, scaling: Scaling) -> Vec<Activations> {
+    let (blocks, n_tokens) = (n_in.div_ceil(BLOCK), x.len() / n_in);
+    let mut out = vec![Activations::ZERO; blocks * n_tokens];
+    kernels.quantise(x, n_in, scaling, &mut ColumnsMut::whole(&mut out, blocks, n_tokens));
+    out
+}
+
 struct Case {
     quant: Quant,
     n_out: usize,
@@ -137,9 +145,7 @@ impl Case {
         Scaling::for_types(std::iter::once(self.quant.into()))
     }
     fn activations(&self, kernels: &Kernels) -> Vec<Activations> {
-        let mut x = vec![Activations::ZERO; self.m * self.n_in.div_ceil(BLOCK)];
-        kernels.quantise(&self.x, self.n_in, self.scaling(), 0, &mut x);
-        x
+        quantised(kernels, &self.x, self.n_in, self.scaling())
     }
     /// The outputs from `first` on that fill `y: [m, n]`.
     fn run_part(&self, kernels: &Kernels, first: usize, y: &mut [f32]) {
@@ -377,8 +383,7 @@ fn activations_are_near_and_the_same_everywhere() {
             for scaling in [Scaling::Factors, Scaling::Own] {
                 let mut want: Option<Vec<Activations>> = None;
                 for (name, kernels) in tables() {
-                    let mut got = vec![Activations::ZERO; n.div_ceil(BLOCK)];
-                    kernels.quantise(&x, n, scaling, 0, &mut got);
+                    let got = quantised(kernels, &x, n, scaling);
                     let want = want.get_or_insert_with(|| got.clone());
                     for ((got, want), x) in got.iter().zip(want).zip(x.chunks(BLOCK)) {
                         assert!(
@@ -429,8 +434,7 @@ fn near(got: &Activations, x: &[f32], scaling: Scaling) {
 fn nothing_and_almost_nothing_are_zero() {
     for (_, kernels) in tables() {
         for tiny in [0.0, -0.0, 1e-45, 1e-31] {
-            let mut got = [Activations::ZERO];
-            kernels.quantise(&[tiny; 256], 256, Scaling::Factors, 0, &mut got);
+            let got = quantised(kernels, &[tiny; 256], 256, Scaling::Factors);
             assert!(got[0].q == [0; 256] && got[0].sums == [0.0; 8] && got[0].scale == 0.0);
         }
     }

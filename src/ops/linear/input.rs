@@ -4,12 +4,14 @@
 use super::{FEW_CHUNK, Linear, MANY_CHUNK, Way};
 use crate::error::Result;
 use crate::kernels::{Activations, Kernels, Packed, Scaling, Tile};
+use crate::ops::elementwise::{CHUNK, Source};
 use crate::ops::profile::Op;
 use crate::ops::{Ctx, Path, Worker, grow, lengthen};
+use crate::threads::{ColumnsMut, Cut};
 use std::ops::Range;
 
-/// Elements of the input that one thread converts in the time that a parallel region takes to begin and end.
-const ALONE: usize = 1 << 13;
+/// Elements of the input that one thread makes and converts in little more than the time that a parallel region takes to begin and end.
+const ALONE: usize = 1 << 12;
 
 /// Scratch that [`super::linear`] needs for any of a model's matrices.
 #[derive(Clone, Copy, Default)]
@@ -18,7 +20,9 @@ pub struct Needs {
     panel: usize,
     /// Whether the prefill path calls BLAS.
     blas: bool,
-    /// Blocks of 8-bit activations of a token.
+    /// Inputs of a token that becomes 8-bit activations.
+    row: usize,
+    /// Blocks of these.
     activations: usize,
     /// Elements of a token that the prefill path copies into blocks.
     blocks: usize,
@@ -31,7 +35,10 @@ impl Needs {
     pub fn of<'a>(kernels: &Kernels, linears: impl Iterator<Item = &'a Linear>) -> Self {
         let mut needs = Self::default();
         for linear in linears {
-            needs.activations = needs.activations.max(linear.quantised_len());
+            if linear.is_quantised() {
+                needs.row = needs.row.max(linear.n_in);
+                needs.activations = needs.activations.max(linear.quantised_len());
+            }
             match linear.way(kernels, Path::Many) {
                 Way::Tiles => {
                     let (n_in, most) = needs.tiles.unwrap_or_default();
@@ -60,12 +67,16 @@ impl Needs {
     pub fn reserve(&self, workers: &mut [Worker], few: usize, n_tokens: usize) -> Result<()> {
         let n_many = n_tokens.saturating_sub(few);
         let many = n_many > 0;
-        // 8-bit activations on both paths: the head's are always few-token products.
-        let sums = if self.activations > 0 { Kernels::scratch_len(FEW_CHUNK, n_tokens) } else { 0 };
+        // 8-bit activations on both paths: the head's are always few-token products. Beside a matrix that BLAS multiplies tasks are long.
+        let chunk = if many && self.blas { MANY_CHUNK } else { FEW_CHUNK };
+        let sums = if self.activations > 0 { Kernels::scratch_len(chunk, n_tokens) } else { 0 };
         let panel = if many { self.panel } else { 0 };
         let tiles = if many && self.tiles.is_some() { Kernels::tile_scratch(n_many, MANY_CHUNK) } else { 0 };
+        // As many as `convert` makes at a time.
+        let rows = if self.row > 0 { ALONE.max(CHUNK * self.row) } else { 0 };
         for worker in &mut *workers {
             grow(&mut worker.panel, panel.max(sums), "weight panel")?;
+            grow(&mut worker.rows, rows, "rows on their way to 8 bits")?;
             lengthen(&mut worker.tiles, tiles, Tile::ZERO, "tiles of weights and sums")?;
         }
         let Some(first) = workers.first_mut() else { return Ok(()) };
@@ -84,8 +95,9 @@ fn in_blocks(kernels: &Kernels, n_in: usize) -> usize {
 
 /// The input of a linear.
 pub struct Input<'a> {
-    /// `[n_tokens, n_in]`
-    pub x: &'a [f32],
+    /// `[n_tokens, n_in]`, if any product takes it as it is.
+    x: &'a [f32],
+    n_in: usize,
     /// Which tokens take the prefill path: those behind the ones of the few-token path.
     pub many: Range<usize>,
     /// All tokens whose products are with 8-bit activations, in 8 bits: `[n_in.div_ceil(256), tokens]`.
@@ -122,15 +134,17 @@ impl<T> Taken<T> {
 }
 
 impl<'a> Input<'a> {
-    /// `x: [n_tokens, n_in]` for the products with `parts`, where the last ones, `many`, take the prefill path.
-    pub fn new(ctx: &mut Ctx<'_>, parts: &[Linear], x: &'a [f32], many: Range<usize>, n_in: usize) -> Self {
+    /// `source: [n_tokens, n_in]` for the products with `parts`, where the last tokens, `many`, take the prefill path.
+    pub fn new(ctx: &mut Ctx<'_>, parts: &[Linear], source: Source<'a>, many: Range<usize>, n_in: usize) -> Self {
         let kernels = ctx.kernels;
-        let (mut terms, mut activations, mut blocks) = (0, 0, 0);
+        let (mut kept, mut terms, mut activations, mut blocks) = (false, 0, 0, 0);
         // Tokens in 8 bits: the few, and where quantised types have no other way the many.
         let mut in_8_bits = many.start;
         for part in parts {
             activations = activations.max(part.quantised_len());
-            match part.way(kernels, Path::Many) {
+            let way = part.way(kernels, Path::Many);
+            kept |= many.start > 0 && !part.is_quantised() || !many.is_empty() && way != Way::Quantised;
+            match way {
                 Way::Tiles => terms = terms.max(part.tile_terms(kernels).unwrap_or(0)),
                 Way::Quantised => in_8_bits = many.end,
                 Way::Blocks => blocks = in_blocks(kernels, n_in),
@@ -138,28 +152,27 @@ impl<'a> Input<'a> {
             }
         }
         let scratch = &mut ctx.workers[0];
-        let mut input = Self {
-            x,
-            quantised: Taken::out_of(&mut scratch.quantised, in_8_bits * activations),
-            blocks: Taken::out_of(&mut scratch.blocks, many.len() * blocks),
-            packed: Taken::out_of(&mut scratch.packed, Packed::len(many.len(), n_in, terms)),
-            terms,
-            many: many.clone(),
+        let mut quantised = Taken::out_of(&mut scratch.quantised, in_8_bits * activations);
+        let mut blocks = Taken::out_of(&mut scratch.blocks, many.len() * blocks);
+        let mut packed = Taken::out_of(&mut scratch.packed, Packed::len(many.len(), n_in, terms));
+        let x = if quantised.len + packed.len > 0 {
+            let scaling = Scaling::for_types(parts.iter().filter(|part| part.is_quantised()).map(|part| part.weight.dtype));
+            let quantised = ColumnsMut::whole(quantised.get_mut(), activations, in_8_bits);
+            let forms = Forms { n_in, kept, scaling, quantised, terms, packed: packed.get_mut() };
+            convert(ctx, source, many.clone(), forms)
+        } else {
+            source.ready(ctx, n_in)
         };
-        let x_many = &x[many.start * n_in..];
-        if input.quantised.len > 0 {
-            quantise(ctx, parts, &x[..in_8_bits * n_in], in_8_bits, n_in, input.quantised.get_mut());
-        }
-        if input.blocks.len > 0 {
-            to_blocks(ctx, x_many, many.len(), n_in, input.blocks.get_mut());
-        }
-        if input.packed.len > 0 {
-            pack(ctx, x_many, many.len(), n_in, terms, input.packed.get_mut());
-        }
-        if input.quantised.len + input.blocks.len + input.packed.len > 0 {
+        if blocks.len > 0 {
+            to_blocks(ctx, &x[many.start * n_in..many.end * n_in], many.len(), n_in, blocks.get_mut());
             ctx.lap(Op::Quantise, 0);
         }
-        input
+        Self { x, n_in, quantised, blocks, packed, terms, many }
+    }
+
+    /// These tokens, as they are.
+    pub fn rows(&self, tokens: Range<usize>) -> &[f32] {
+        &self.x[tokens.start * self.n_in..tokens.end * self.n_in]
     }
 
     /// In 8 bits.
@@ -186,29 +199,67 @@ impl<'a> Input<'a> {
     }
 }
 
-/// `x: [n_tokens, n_in]` in 8 bits, for the quantised ones of `parts`.
-fn quantise(ctx: &mut Ctx<'_>, parts: &[Linear], x: &[f32], n_tokens: usize, n_in: usize, out: &mut [Activations]) {
-    let kernels = ctx.kernels;
-    let scaling = Scaling::for_types(parts.iter().filter(|part| part.is_quantised()).map(|part| part.weight.dtype));
-    if x.len() < ALONE {
-        return kernels.quantise(x, n_in, scaling, 0, out);
-    }
-    ctx.pool.for_each_rows(ctx.workers, out, n_tokens, 1, |_, first, columns| {
-        kernels.quantise(x, n_in, scaling, first, columns);
-    });
+/// The forms that are made of rows.
+struct Forms<'a> {
+    n_in: usize,
+    /// Whether the rows are wanted as they are besides.
+    kept: bool,
+    scaling: Scaling,
+    /// Those of the first tokens, a column each; without rows if no product is with 8 bits.
+    quantised: ColumnsMut<'a, Activations>,
+    /// Those of the prefill path, in `terms` bf16 numbers each; empty if no product is on a matrix unit.
+    terms: usize,
+    packed: &'a mut [Tile],
 }
 
-/// The rows of `x: [n_tokens, n_in]` as bf16 tiles.
-fn pack(ctx: &mut Ctx<'_>, x: &[f32], n_tokens: usize, n_in: usize, terms: usize, out: &mut [Tile]) {
+/// The rows of `source`, made if they are not, and their forms, a few tokens at a time; the last tokens, `many`, take the prefill path.
+fn convert<'a>(ctx: &mut Ctx<'_>, source: Source<'a>, many: Range<usize>, forms: Forms<'_>) -> &'a [f32] {
+    let Forms { n_in, kept, scaling, mut quantised, terms, packed } = forms;
     let kernels = ctx.kernels;
-    if x.len() < ALONE {
-        return kernels.pack_tiles(x, n_in, terms, out);
+    let (op, maker, ready, rows) = match source {
+        Source::Ready(x) => (Op::Quantise, None, x, &mut [][..]),
+        Source::Made { maker, rows } => (maker.op(), Some(maker), &[][..], rows),
+    };
+    let mut made = ColumnsMut::whole(&mut *rows, usize::from(kept && maker.is_some()), many.end * n_in);
+    let in_8_bits = quantised.cols().end;
+    for (tokens, packed) in [(0..many.start, &mut [][..]), (many.clone(), packed)] {
+        if tokens.is_empty() {
+            continue;
+        }
+        let (n_packed, len) = (usize::from(!packed.is_empty()), packed.len());
+        let chunk = if tokens.len() * n_in < ALONE {
+            tokens.len()
+        } else if n_packed > 0 {
+            Packed::TOKENS
+        } else {
+            tokens.len().div_ceil(ctx.pool.threads()).min(CHUNK)
+        };
+        let cuts = (
+            Cut::new(made.sub(tokens.start * n_in..tokens.end * n_in), chunk * n_in),
+            Cut::new(quantised.sub(tokens.start.min(in_8_bits)..tokens.end.min(in_8_bits)), chunk),
+            Cut::new(ColumnsMut::whole(packed, n_packed, len), Packed::len(chunk, n_in, terms)),
+        );
+        let tasks = tokens.len().div_ceil(chunk);
+        ctx.pool.for_each_cut(ctx.workers, tasks, cuts, |worker, task, (mut made, mut quantised, mut packed)| {
+            let these = tokens.start + task * chunk..tokens.end.min(tokens.start + (task + 1) * chunk);
+            let x = match maker {
+                None => &ready[these.start * n_in..these.end * n_in],
+                Some(maker) => {
+                    let rows = if kept { made.row_mut(0) } else { &mut worker.rows[..these.len() * n_in] };
+                    rows.chunks_exact_mut(n_in).zip(these).for_each(|(row, t)| maker.make(kernels, t, row));
+                    rows
+                }
+            };
+            if quantised.rows() > 0 && !quantised.cols().is_empty() {
+                kernels.quantise(x, n_in, scaling, &mut quantised);
+            }
+            if packed.rows() > 0 {
+                kernels.pack_tiles(x, n_in, terms, packed.row_mut(0));
+            }
+        });
     }
-    let row_len = Packed::len(1, n_in, terms); // of as many tokens as share tiles
-    ctx.pool.for_each_rows(ctx.workers, out, row_len, 1, |_, first, rows| {
-        let tokens = first * Packed::TOKENS..n_tokens.min((first + rows.len() / row_len) * Packed::TOKENS);
-        kernels.pack_tiles(&x[tokens.start * n_in..tokens.end * n_in], n_in, terms, rows);
-    });
+    ctx.lap(op, 0);
+    if maker.is_some() { rows } else { ready }
 }
 
 /// `x: [n_tokens, n_in]` in blocks of inputs.

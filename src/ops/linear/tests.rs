@@ -3,6 +3,7 @@ use crate::format::mmap::Mapping;
 use crate::format::{Bytes, Float, Quant};
 use crate::kernels::testing::{Random, bits, tables, tables_with_tiles};
 use crate::kernels::{Isa, pack_quant};
+use crate::ops::elementwise::{Activation, Maker, Norm, NormKind};
 use crate::threads::Pool;
 use std::sync::Arc;
 
@@ -28,9 +29,19 @@ fn run(kernels: &'static Kernels, path: Path, threads: usize, parts: &[Linear], 
 
 /// With the first `few` tokens on the few-token path.
 fn run_both(kernels: &'static Kernels, few: usize, threads: usize, parts: &[Linear], x: &[f32]) -> Vec<f32> {
+    run_source(kernels, few, threads, parts, Source::Ready(x), x.len() / N_IN)
+}
+
+fn run_source(
+    kernels: &'static Kernels,
+    few: usize,
+    threads: usize,
+    parts: &[Linear],
+    x: Source<'_>,
+    n_tokens: usize,
+) -> Vec<f32> {
     let pool = Pool::new(threads).unwrap();
     let mut workers: Vec<Worker> = (0..threads).map(|_| Worker::default()).collect();
-    let n_tokens = x.len() / N_IN;
     Needs::of(kernels, parts.iter()).reserve(&mut workers, few, n_tokens).unwrap();
     let mut ctx = Ctx { kernels, pool: &pool, workers: &mut workers, few, profile: None };
     let mut y = vec![f32::NAN; n_tokens * parts.iter().map(Linear::n_out).sum::<usize>()];
@@ -81,6 +92,33 @@ fn both_paths_in_one_call() {
                 let both = run_both(kernels, few, 2, &parts, &x);
                 assert_eq!(bits(&both[..few * width]), bits(&run(kernels, Path::Few, 2, &parts, first)), "{name}, {few}");
                 assert_eq!(bits(&both[few * width..]), bits(&run(kernels, Path::Many, 2, &parts, rest)), "{name}, {few}");
+            }
+        }
+    }
+}
+
+/// Rows that are made on their way to the forms that products take are those that are made before.
+#[test]
+fn rows_made_on_the_way() {
+    let mut random = Random(7);
+    let norm = Norm { kind: NormKind::RmsNorm, weight: random.vec(N_IN), bias: None, eps: 1e-5 };
+    for (name, kernels) in tables().into_iter().chain(tables_with_tiles()) {
+        for dtypes in [&[Quant::Q4_0.into()][..], &[DType::F32, Quant::Q8_0.into()], &[DType::BF16], &[DType::F32]] {
+            let parts: Vec<Linear> = dtypes.iter().map(|&dtype| projection(&mut random, dtype, 70, false)).collect();
+            // The last: fewer elements than are worth a parallel region.
+            for (few, n_tokens, threads) in [(0, 35, 3), (1, 1, 2), (5, 40, 2), (16, 16, 3), (0, 9, 2), (9, 9, 2)] {
+                let from = random.vec(2 * n_tokens * N_IN);
+                let x = &from[..n_tokens * N_IN];
+                for maker in [Maker::Norm(&norm, x), Maker::Activation(Activation::Gelu, x), Maker::Gate(Activation::Silu, &from)]
+                {
+                    let mut made = vec![f32::NAN; x.len()];
+                    made.chunks_exact_mut(N_IN).enumerate().for_each(|(t, row)| maker.make(kernels, t, row));
+                    let want = run_source(kernels, few, threads, &parts, Source::Ready(&made), n_tokens);
+                    let mut rows = vec![f32::NAN; x.len()];
+                    let source = Source::Made { maker, rows: &mut rows };
+                    let got = run_source(kernels, few, threads, &parts, source, n_tokens);
+                    assert_eq!(bits(&got), bits(&want), "{name}, {few} of {n_tokens} tokens, {:?}", maker.op());
+                }
             }
         }
     }
