@@ -230,6 +230,10 @@ pub(in crate::kernels) struct Q3K;
 impl Format for Q3K {
     const TYPE: Quant = Quant::Q3K;
     const BYTES: Bytes = Bytes { signed: false, largest: 7, part: 16, scale: 32, mins: false, offset: 4 };
+    const FEW: usize = 4;
+    const QUARTERS: usize = 2;
+    const LINES: usize = 2;
+    const SHARED: bool = true;
     #[inline(always)]
     fn unpack(block: &[u8], out: &mut [f32]) {
         let (high, qs, scales, d) = (&block[..32], &block[32..96], q3_scales(&block[96..108]), f16_at(block, 108));
@@ -240,6 +244,42 @@ impl Format for Q3K {
                 let q = q >> (s / 2 % 4 * 2) & 3 | (high >> (s / 2) & 1) << 2;
                 *y = d * (f32::from(q) - 4.0);
             }
+        }
+    }
+    #[inline(always)]
+    fn lines(c: usize, h: usize) -> [usize; 3] {
+        [16 * h, 32 + c / 2 * 32 + 16 * h, 0]
+    }
+    /// 8 times the elements, whose offset becomes that of all types.
+    #[inline(always)]
+    fn elements<S: Lanewise>(s: S, c: usize, [high, low, _]: [S::B; 3]) -> [S::B; 2] {
+        let low = match c % 2 {
+            0 => [s.left::<3>(low, 24), s.left::<1>(low, 24)],
+            _ => [s.right::<1>(low, 24), s.right::<3>(low, 24)],
+        };
+        let high = s.down(high, 2 * c);
+        [s.or(low[0], s.left::<5>(high, 32)), s.or(low[1], s.left::<4>(high, 32))]
+    }
+    #[inline(always)]
+    unsafe fn numbers<S: Lanewise>(s: S, rows: Rows, to: &mut Numbers) {
+        // SAFETY: of the blocks the caller's word; `to` has as many rows.
+        unsafe {
+            // `packed_q3_scales` in lanes.
+            let [_, a, b, c] = rows.lines(s, 92);
+            let scales = [
+                s.or(s.right::<0>(a, 15), s.left::<4>(c, 48)),
+                s.or(s.right::<0>(b, 15), s.left::<2>(c, 48)),
+                s.or(s.right::<4>(a, 15), s.right::<0>(c, 48)),
+                s.or(s.right::<4>(b, 15), s.right::<2>(c, 48)),
+            ];
+            each!(4, I => {
+                each!(4, J => {
+                    let twice = s.add_w(s.words(s.pick(scales[I], &const { twice::<J>(false) })), s.splat_w(-32));
+                    s.store_w(to.scales[split_16(4 * I + J)].as_mut_ptr().cast(), twice);
+                });
+            });
+            let [_, d] = s.both_halves(rows.lines(s, 94)[3]);
+            s.store_f(to.d[0].as_mut_ptr(), s.mul(d, s.splat_f(0.125)));
         }
     }
     #[inline(always)]

@@ -19,7 +19,7 @@
 
 use super::activations::{Activations, BLOCK, split};
 use super::ints::Lanewise;
-use super::many::{OFFSET, QUAD, by_256, place_of};
+use super::many::{QUAD, by_256, place_of};
 use super::numbers::{MAX_ROWS, Numbers, Rows};
 use super::product::MAX_BYTES;
 use super::{Format, Product, group_bytes};
@@ -157,7 +157,7 @@ impl<S: Lanewise> Sum<S> {
             sum.wide = s.signed_sum(unsafe { (*x).biases[at / 32] });
         }
         if F::BYTES.offset > 0 {
-            debug_assert!(F::BYTES.part == 16 && F::BYTES.offset == OFFSET as u8);
+            debug_assert!(F::BYTES.part == 16);
             // SAFETY: the caller's word.
             unsafe {
                 let offset = &raw const (*x).offsets[at / 16];

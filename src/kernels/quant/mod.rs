@@ -94,6 +94,7 @@ pub(super) trait Format: 'static {
         [0; 3]
     }
     /// Elements of quarter `c` from its lines, those of both halves in a vector's halves, or from a quad of each of several rows' lines: byte by byte.
+    /// Where [`Format::quarter`] does without, they may be scaled to a [`Bytes::offset`] of 32, as in `many`, with d in [`Format::numbers`] to match.
     #[inline(always)]
     fn elements<S: Lanewise>(_: S, _c: usize, [first, last, _]: [S::B; 3]) -> [S::B; 2] {
         [first, last]
