@@ -4,7 +4,7 @@
     python3 benches/peers/speed.py MODEL.gguf [...] [--only PART ...] [--threads 2] [--rounds 3] [--steps 32] [--json FILE]
 
 Files: those that `make bench` writes to target/bench-models, or any other. --only takes parts of the rows' names (prefill/512, decode/0,
-decode/2048, batch/1 to batch/8, start). Each round runs every program once, one after the other; a row has each program's median, and of
+decode/2048, batch/1 to batch/16, start). Each round runs every program once, one after the other; a row has each program's median, and of
 each peer the ratio of this library's figure to its own in the same round: the median, smallest and largest.
 
 llama.cpp runs with its 16-bit cache (ours has 32), with flash attention on and off, and the better of the two counts. PyTorch runs
@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from engine import Engine, skip
 
-ROWS = ["prefill/512", "decode/0", "decode/2048", "batch/1", "batch/2", "batch/4", "batch/8", "start"]
+ROWS = ["prefill/512", "decode/0", "decode/2048", "batch/1", "batch/2", "batch/4", "batch/8", "batch/16", "start"]
 PROMPT = 8  # of a batch's sequences
 START = [1, 300, 400, 500]
 
@@ -205,7 +205,7 @@ def measure(path, found, args):
     group(["prefill/512"], short, 1, lambda all, row: prefill(all, tokens[:512], args))
     group(["decode/0"], short, 1, lambda all, row: decode(all, tokens, 0, args))
     group(["decode/2048"], 2048 + args.steps + 8, 1, lambda all, row: decode(all, tokens, 2048, args))
-    for n in (1, 2, 4, 8):
+    for n in (1, 2, 4, 8, 16):
         group([f"batch/{n}"], 256, n, lambda all, row: batch(all, tokens, n, args))
     programs.all.pop("PyTorch", None)
     if "start" in wanted:
