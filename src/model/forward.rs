@@ -204,7 +204,7 @@ pub fn forward(model: &Model, sequences: &mut [Sequence<'_>], scratch: &mut Scra
                 Source::normed(layer.mlp_norm.as_ref(), h, x)
             }
             Residual::Parallel => Source::normed(layer.mlp_norm.as_ref(), h, x),
-            // Made twice, if it is not kept: see `Source`.
+            // Made again: where products are in 8 bits, it was not kept.
             Residual::ParallelSharedNorm => Source::normed(layer.attention_norm.as_ref(), h, x),
         };
         feed_forward(ctx, spec, &layer.mlp, input, n_tokens, mlp_scratch);
