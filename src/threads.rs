@@ -225,17 +225,10 @@ impl Pool {
         F: Fn(&mut S, usize, &mut [T]) + Sync,
     {
         let (chunk, row_len) = (chunk.max(1), row_len.max(1));
-        let rows = y.len() / row_len;
-        let ptr = Shareable(y.as_mut_ptr());
-        self.for_each(scratch, rows.div_ceil(chunk), |slot, task| {
-            let ptr = &ptr;
-            let first = task * chunk;
-            let n = chunk.min(rows - first);
-            // SAFETY: rows first..first + n are inside y (rows * row_len <= y.len()), which is borrowed mutably until all tasks
-            // have ended, and every task number is given once, so no two parts overlap.
-            let part = unsafe { std::slice::from_raw_parts_mut(ptr.0.add(first * row_len), n * row_len) };
-            f(slot, first, part);
-        });
+        let elements = y.len() / row_len * row_len;
+        let cut = Cut::new(ColumnsMut::whole(y, 1, elements), chunk.saturating_mul(row_len));
+        // SAFETY: every task number is given once.
+        self.for_each(scratch, cut.tasks(), |slot, task| f(slot, task * chunk, unsafe { cut.part(task) }.row_mut(0)));
     }
 
     fn try_acquire(&self) -> bool {

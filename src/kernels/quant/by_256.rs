@@ -229,7 +229,8 @@ impl SuperBlock for Q2K {
 pub(in crate::kernels) struct Q3K;
 impl Format for Q3K {
     const TYPE: Quant = Quant::Q3K;
-    const BYTES: Bytes = Bytes { signed: false, largest: 7, part: 16, scale: 32, mins: false, offset: 4 };
+    // Elements are taken 8 times as large, and d as much smaller, so that there is one offset for all types.
+    const BYTES: Bytes = Bytes { signed: false, largest: 56, part: 16, scale: 32, mins: false, offset: 32 };
     const FEW: usize = 4;
     const QUARTERS: usize = 2;
     const LINES: usize = 2;
@@ -250,7 +251,6 @@ impl Format for Q3K {
     fn lines(c: usize, h: usize) -> [usize; 3] {
         [16 * h, 32 + c / 2 * 32 + 16 * h, 0]
     }
-    /// 8 times the elements, whose offset becomes that of all types.
     #[inline(always)]
     fn elements<S: Lanewise>(s: S, c: usize, [high, low, _]: [S::B; 3]) -> [S::B; 2] {
         let low = match c % 2 {
@@ -279,21 +279,7 @@ impl Format for Q3K {
                 });
             });
             let [_, d] = s.both_halves(rows.lines(s, 94)[3]);
-            s.store_f(to.d[0].as_mut_ptr(), s.mul(d, s.splat_f(0.125)));
-        }
-    }
-    #[inline(always)]
-    unsafe fn quarter<S: Ints>(s: S, p: *const u8, c: usize) -> [S::B; 2] {
-        // SAFETY: the caller's word.
-        unsafe {
-            let (high, low) = (s.load(p), two_bits(s, s.load(p.add(32 + c / 2 * 32)), c));
-            let high = match c {
-                0 => [s.left::<2>(high, 4), s.left::<1>(high, 4)],
-                1 => [s.right::<0>(high, 4), s.right::<1>(high, 4)],
-                2 => [s.right::<2>(high, 4), s.right::<3>(high, 4)],
-                _ => [s.right::<4>(high, 4), s.right::<5>(high, 4)],
-            };
-            [s.or(low[0], high[0]), s.or(low[1], high[1])]
+            s.store_f(to.d[0].as_mut_ptr(), s.mul(d, s.splat_f(1.0 / 8.0)));
         }
     }
     #[inline(always)]
@@ -309,7 +295,7 @@ impl SuperBlock for Q3K {
         unsafe {
             let scales = packed_q3_scales([load_u32(p.add(96)), load_u32(p.add(100)), load_u32(p.add(104))]);
             let scales = s.sub_w(s.widen_split(scales), s.splat_w(32));
-            Scales { d: s.load_half(p.add(108)), scales, e: 0.0, mins: None }
+            Scales { d: s.load_half(p.add(108)) / 8.0, scales, e: 0.0, mins: None }
         }
     }
 }

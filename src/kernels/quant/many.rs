@@ -44,7 +44,7 @@ const EIGHT: usize = ROWS / 2;
 const MAX_PANELS: usize = 2;
 /// Bytes that are multiplied together: those of one lane.
 pub(super) const QUAD: usize = 4;
-/// The constant that is subtracted from the bytes of types with a [`Bytes::offset`]: theirs are scaled up to it.
+/// The constant that is subtracted from the bytes of types with a [`Bytes::offset`]: all have this one.
 pub(super) const OFFSET: i16 = 32;
 
 /// Elements of scratch for a call with so many outputs and tokens.
@@ -151,12 +151,6 @@ impl<S: Ints> Sink<S> for Row {
             by
         };
         (self.d[0], self.d[1]) = (by.d, by.e);
-        if let Some(times) = (OFFSET as u8).checked_div(F::BYTES.offset)
-            && times > 1
-        {
-            self.w.iter_mut().for_each(|w| *w *= times);
-            self.d[0] /= f32::from(times); // a power of two
-        }
     }
 
     #[inline(always)]

@@ -94,7 +94,6 @@ pub(super) trait Format: 'static {
         [0; 3]
     }
     /// Elements of quarter `c` from its lines, those of both halves in a vector's halves, or from a quad of each of several rows' lines: byte by byte.
-    /// Where [`Format::quarter`] does without, they may be scaled to a [`Bytes::offset`] of 32, as in `many`, with d in [`Format::numbers`] to match.
     #[inline(always)]
     fn elements<S: Lanewise>(_: S, _c: usize, [first, last, _]: [S::B; 3]) -> [S::B; 2] {
         [first, last]
@@ -177,7 +176,7 @@ pub(super) struct Bytes {
     scale: u8,
     /// Whether parts have a minimum, which is added to all elements.
     mins: bool,
-    /// What is subtracted from every integer instead; or 0. The largest magnitude of what is left then.
+    /// What is subtracted from every integer instead, [`many::OFFSET`]; or 0. The largest magnitude of what is left then.
     offset: u8,
 }
 
