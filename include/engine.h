@@ -160,7 +160,8 @@
 /// Keys and values as bfloat16: half the memory.
 #define ENGINE_KV_BF16 3
 
-/// Keys and values in 8 bits. Not in this version: ENGINE_ERR_UNSUPPORTED.
+/// Keys and values in 8 bits: little more than a quarter of the memory of 32-bit floats. Each integer is to be multiplied by a scale that 32 elements of a key
+/// share, and all of a value. Attention then multiplies integers: queries and weights are rounded to 16 bits.
 #define ENGINE_KV_Q8_0 4
 
 /// engine_request.want: no logits.

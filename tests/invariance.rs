@@ -272,18 +272,18 @@ fn eight_host_threads() {
     });
 }
 
-/// A cache of 16-bit keys and values keeps the promises too.
+/// A cache of 16-bit or 8-bit keys and values keeps the promises too.
 #[test]
-fn sixteen_bit_caches() {
+fn smaller_caches() {
     each(|label, model, tokens| {
-        for kv_type in [KvType::F16, KvType::Bf16] {
+        for kv_type in [KvType::F16, KvType::Bf16, KvType::Q8_0] {
             let run = |size: usize| {
                 let mut cache = model.new_cache(&CacheOptions { kv_type, ..Default::default() }).unwrap();
                 tokens.chunks(size).flat_map(|chunk| step_all(&mut cache, chunk)).collect::<Vec<f32>>()
             };
             assert_same(&run(FEW), &run(1), &format!("{label}, {kv_type:?}"));
             if !model.prefill_by_blas() {
-                // With BLAS the last bit of a sum decides which 16-bit value a key becomes, and the bound is not that of f32.
+                // With BLAS the last bit of a sum decides which value a key becomes, and the bound is not that of f32.
                 assert_same(&run(tokens.len() / 2 + 1), &run(tokens.len()), &format!("{label}, {kv_type:?}"));
             }
         }

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{golden, new_cache, repository, shared, step_all};
-use engine::{ErrorKind, LoadOptions, Model, QuantizeOptions, Recipe, Weights, quantize};
+use engine::{CacheOptions, ErrorKind, KvType, LoadOptions, Model, QuantizeOptions, Recipe, Weights, quantize};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -176,16 +176,16 @@ fn a_full_disk_leaves_nothing() {
     }
 }
 
-/// Perplexity of the small trained model over its own text, as a table; 8 bits are within half a percent of f32.
+/// Perplexity of the small trained model over its own text, as a table; 8 bits, of weights or of keys and values, are within half a percent of f32.
 #[test]
 fn perplexity_of_stories() {
     let Some(folder) = shared("models/stories260k", "perplexity_of_stories") else { return };
     let text = std::fs::read_to_string(folder.join("expected.txt")).unwrap();
     let file = folder.join("stories260k-f32.gguf");
-    let perplexity = |weights| {
+    let perplexity = |weights, kv_type| {
         let model = Model::load(&file, LoadOptions { weights, ..Default::default() }).unwrap();
         let tokens = model.tokenizer().unwrap().encode(&text, true).unwrap();
-        let all = step_all(&mut new_cache(&model), &tokens);
+        let all = step_all(&mut model.new_cache(&CacheOptions { kv_type, ..Default::default() }).unwrap(), &tokens);
         let loss = all.chunks(model.vocab_size()).zip(&tokens[1..]).map(|(logits, &next)| {
             let max = logits.iter().fold(f32::MIN, |m, x| m.max(*x));
             let sum: f64 = logits.iter().map(|x| f64::from(x - max).exp()).sum();
@@ -193,9 +193,11 @@ fn perplexity_of_stories() {
         });
         (loss.sum::<f64>() / (tokens.len() - 1) as f64).exp()
     };
-    let exact = perplexity(Weights::F32);
+    let exact = perplexity(Weights::F32, KvType::F32);
+    let of_bytes = perplexity(Weights::F32, KvType::Q8_0);
+    assert!((of_bytes / exact - 1.0).abs() < 0.005, "keys and values in 8 bits: {of_bytes}, f32 {exact}");
     for recipe in Recipe::ALL {
-        let quantised = perplexity(Weights::Quantise(recipe));
+        let quantised = perplexity(Weights::Quantise(recipe), KvType::F32);
         println!("{recipe:?}: {quantised:.4}, f32 {exact:.4}: {:+.3} %", 100.0 * (quantised / exact - 1.0));
         if recipe == Recipe::Q8_0 {
             assert!((quantised / exact - 1.0).abs() < 0.005, "{quantised}, f32 {exact}");

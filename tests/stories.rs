@@ -4,14 +4,14 @@
 mod common;
 
 use common::{argmax, isas, load, new_cache, repository, shared, step, step_all};
-use engine::Model;
+use engine::{CacheOptions, KvType, Model};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Feeds `prompt`, then its own argmax, until there are `total` tokens or the text ends; all tokens but the end.
-fn continue_greedily(model: &Arc<Model>, prompt: &[u32], total: usize) -> Vec<u32> {
+fn continue_greedily(model: &Arc<Model>, kv_type: KvType, prompt: &[u32], total: usize) -> Vec<u32> {
     let tokenizer = model.tokenizer().unwrap();
-    let mut cache = new_cache(model);
+    let mut cache = model.new_cache(&CacheOptions { kv_type, ..Default::default() }).unwrap();
     let mut tokens = prompt.to_vec();
     let mut logits = step(&mut cache, prompt);
     while tokens.len() < total {
@@ -44,7 +44,7 @@ fn check_stories(file: &str) {
         let prompt = tokenizer.encode("Once upon a time", true).unwrap();
         assert_eq!(prompt, [1, 403, 407, 261, 378]);
         for prompt in [&prompt[..], &prompt[..1]] {
-            let tokens = continue_greedily(&model, prompt, 201);
+            let tokens = continue_greedily(&model, KvType::F32, prompt, 201);
             assert_eq!(tokenizer.decode(&tokens[1..]).unwrap(), want, "{isa:?}");
             assert_prefill_agrees(&model, &tokens, prompt.len() - 1);
         }
@@ -75,7 +75,7 @@ fn demo() -> PathBuf {
     repository("examples/models/fourscore")
 }
 
-/// The demo knows the Gettysburg Address to its end.
+/// The demo knows the Gettysburg Address to its end, however keys and values are held.
 #[test]
 fn demo_is_exact_everywhere() {
     let want = demo_text("fourscore/expected.txt");
@@ -84,8 +84,11 @@ fn demo_is_exact_everywhere() {
         let model = load(&demo(), Some(isa), threads + 1);
         let tokenizer = model.tokenizer().unwrap();
         let prompt = tokenizer.encode("Four score and seven years ago", true).unwrap();
-        let tokens = continue_greedily(&model, &prompt, model.context_length());
-        assert_eq!(tokenizer.decode(&tokens).unwrap(), want, "{isa:?}");
+        let [tokens, ..] = [KvType::F32, KvType::F16, KvType::Bf16, KvType::Q8_0].map(|kv_type| {
+            let tokens = continue_greedily(&model, kv_type, &prompt, model.context_length());
+            assert_eq!(tokenizer.decode(&tokens).unwrap(), want, "{isa:?}, {kv_type:?}");
+            tokens
+        });
         assert_prefill_agrees(&model, &tokens, prompt.len() - 1);
     }
 }
@@ -104,7 +107,7 @@ fn demo_knows_its_other_texts() {
         let text = demo_text(&format!("texts/{file}.txt"));
         let want = &text.trim_end()[text.find(words).unwrap()..];
         let prompt = model.tokenizer().unwrap().encode(words, true).unwrap();
-        let tokens = continue_greedily(&model, &prompt, model.context_length());
+        let tokens = continue_greedily(&model, KvType::F32, &prompt, model.context_length());
         let got = model.tokenizer().unwrap().decode(&tokens).unwrap();
         let ended = tokens.len() < model.context_length();
         assert!(if ended { got == want } else { want.starts_with(&got) }, "{words:?} became {got:?}");

@@ -166,7 +166,9 @@ macro_rules! multiply_tiles {
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! products {
     ($ints:path, $features:literal) => {{
+        use crate::kernels::attention::bytes::{self, ByteProduct};
         use crate::kernels::quant::activations::{self, Activations, Scaling};
+        use crate::kernels::quant::ints::Ints;
         use crate::kernels::quant::{self, Format, Product, for_each_format};
         use crate::threads::ColumnsMut;
         use $ints as Vectors;
@@ -181,7 +183,33 @@ macro_rules! products {
             // SAFETY: `Kernels` calls its products after `check`.
             unsafe { quant::matmul::<_, F>(Vectors::new(), p, scratch, out) }
         }
-        quant::Products { quantise, matmul: for_each_format!(matmul) }
+        #[target_feature(enable = $features)]
+        fn put_key(key: &[f32], position: usize, keys: &mut [u8]) {
+            bytes::put_key(key, position, keys)
+        }
+        #[target_feature(enable = $features)]
+        fn put_value(value: &[f32], position: usize, values: &mut [u8]) {
+            bytes::put_value(value, position, values)
+        }
+        #[target_feature(enable = $features)]
+        fn to_words(x: &[f32], words: &mut [i16]) -> f32 {
+            bytes::to_words(x, words)
+        }
+        #[target_feature(enable = $features)]
+        fn multiply_keys(p: &ByteProduct<'_>, out: &mut ColumnsMut<'_>) {
+            // SAFETY: `Kernels` calls it after its check.
+            unsafe { bytes::multiply_keys(Vectors::new().rows(), p, out) }
+        }
+        #[target_feature(enable = $features)]
+        fn multiply_values(p: &ByteProduct<'_>, out: &mut ColumnsMut<'_>) {
+            // SAFETY: `Kernels` calls it after its check.
+            unsafe { bytes::multiply_values(Vectors::new().rows(), p, out) }
+        }
+        quant::Products {
+            quantise,
+            matmul: for_each_format!(matmul),
+            bytes: bytes::Functions { put_key, put_value, to_words, multiply_keys, multiply_values },
+        }
     }};
 }
 

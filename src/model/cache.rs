@@ -6,42 +6,20 @@ pub use super::forward::Logits;
 use super::forward::{MAX_CHUNK, Scratch, Sequence, forward};
 use super::kv::{KvBlocks, KvShape};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::Float;
 use crate::ops::Path;
+pub use crate::ops::attention::KvType;
 use crate::ops::profile::Profile;
 use std::ops::Range;
 use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Element type of the KV cache.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum KvType {
-    /// f32.
-    #[default]
-    F32,
-    /// binary16.
-    F16,
-    /// bfloat16.
-    Bf16,
-}
-
-impl KvType {
-    fn dtype(self) -> Float {
-        match self {
-            KvType::F32 => Float::F32,
-            KvType::F16 => Float::F16,
-            KvType::Bf16 => Float::Bf16,
-        }
-    }
-}
-
 /// How to make a cache.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CacheOptions {
     /// Most tokens the cache may hold; 0: the model's context length. More than that is an error.
     pub max_tokens: usize,
-    /// Element type of keys and values.
+    /// How keys and values are held.
     pub kv_type: KvType,
     /// Layers with a sliding window keep this many tokens more than they see, so that [`Cache::truncate`] can take back as many;
     /// 0: [`DEFAULT_REWIND`].
@@ -84,13 +62,12 @@ impl Cache {
             }
             n => n,
         };
-        let dtype = options.kv_type.dtype();
         Ok(Self {
             model: model.clone(),
             max_tokens,
             rewind_tokens: if options.rewind_tokens == 0 { DEFAULT_REWIND } else { options.rewind_tokens },
             len: 0,
-            kv: KvBlocks::new(KvShape::new(spec, dtype)),
+            kv: KvBlocks::new(KvShape::new(spec, options.kv_type)),
             scratch: Scratch::default(),
             cancel: Arc::default(),
         })

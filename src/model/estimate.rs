@@ -1,12 +1,12 @@
 //! What a model will take, told from its headers alone: no weight is read.
 #![forbid(unsafe_code)]
 
-use super::cache::DEFAULT_REWIND;
+use super::cache::{DEFAULT_REWIND, KvType};
 use super::kv::KvShape;
 use super::load::{LoadOptions, Types};
 use crate::arch::{self, Slot};
 use crate::error::Result;
-use crate::format::{self, DType, Float, MapMode, Tensor};
+use crate::format::{self, DType, MapMode, Tensor};
 use crate::kernels::Layout;
 use std::path::Path;
 
@@ -44,7 +44,7 @@ pub(super) fn estimate(path: &Path, options: &LoadOptions<'_>) -> Result<Estimat
             None => mapped += bytes,
         }
     }
-    let shape = KvShape::new(&spec, Float::F32);
+    let shape = KvShape::new(&spec, KvType::F32);
     Ok(Estimate {
         weights_mapped: mapped,
         weights_packed: packed,

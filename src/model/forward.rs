@@ -5,8 +5,7 @@ use super::kv::KvBlocks;
 use super::{Block, FeedForward, Layer, Model};
 use crate::arch::{FusedQkv, Mlp, QkNorm, Residual, Spec};
 use crate::error::{Error, Result};
-use crate::format::Float;
-use crate::ops::attention::{Blocks, Heads, Plan, attention};
+use crate::ops::attention::{Blocks, Heads, KvType, Plan, attention};
 use crate::ops::elementwise::{Maker, QkvShape, Source, add, scale, shape_qkv, softcap};
 use crate::ops::experts::Routing;
 use crate::ops::linear::{Linear, linear};
@@ -260,8 +259,8 @@ struct OfLayer<'a, 'b> {
 }
 
 impl Blocks for OfLayer<'_, '_> {
-    fn dtype(&self, sequence: usize) -> Float {
-        self.sequences[sequence].kv.dtype()
+    fn kv_type(&self, sequence: usize) -> KvType {
+        self.sequences[sequence].kv.kv_type()
     }
     fn block(&self, sequence: usize, block: usize, kv_head: usize) -> (&[u8], &[u8]) {
         self.sequences[sequence].kv.block(self.layer, block, kv_head)

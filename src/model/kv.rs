@@ -1,16 +1,17 @@
 //! Keys and values of one sequence, in blocks of [`BLOCK`] tokens that forks share and copy on write.
 //!
 //! The layers that see equally far are a group; each group has blocks of its own: for each layer the keys,
-//! `[n_kv_heads][head_dim][BLOCK]`, then the values, `[n_kv_heads][BLOCK][head_dim]`: both as attention's products read them.
+//! `[n_kv_heads][head_dim][BLOCK]`, then the values, `[n_kv_heads][BLOCK][head_dim]`: both as attention's products read them. In 8 bits each head's
+//! lie as [`bytes`] says.
 //! Memory grows by a block; nothing is ever moved. Blocks that a group's window has left behind are let go.
 #![forbid(unsafe_code)]
 
 use crate::arch::Spec;
 use crate::error::{Error, Result, try_vec};
 use crate::format::Float;
-use crate::kernels::Kernels;
+use crate::kernels::{Kernels, bytes};
 use crate::ops::Ctx;
-use crate::ops::attention::BLOCK;
+use crate::ops::attention::{BLOCK, KvType};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ pub struct KvShape {
     layers: Vec<(usize, usize)>,
     n_kv_heads: usize,
     head_dim: usize,
-    dtype: Float,
+    kv_type: KvType,
 }
 
 /// Layers that see equally far.
@@ -32,7 +33,7 @@ struct Group {
 }
 
 impl KvShape {
-    pub fn new(spec: &Spec, dtype: Float) -> Self {
+    pub fn new(spec: &Spec, kv_type: KvType) -> Self {
         let mut groups: Vec<Group> = Vec::new();
         let mut layers = Vec::new();
         for window in spec.layers.iter().map(|layer| layer.window) {
@@ -43,16 +44,20 @@ impl KvShape {
             layers.push((group, groups[group].n_layers));
             groups[group].n_layers += 1;
         }
-        Self { groups, layers, n_kv_heads: spec.n_kv_heads, head_dim: spec.head_dim, dtype }
+        Self { groups, layers, n_kv_heads: spec.n_kv_heads, head_dim: spec.head_dim, kv_type }
     }
 
-    /// Bytes of one head's keys (or values) in one block.
-    fn head_bytes(&self) -> usize {
-        BLOCK * self.head_dim * self.dtype.size()
+    /// Bytes of one head's keys, and of its values, in one block.
+    fn head_bytes(&self) -> (usize, usize) {
+        match self.kv_type.float() {
+            Some(dtype) => (BLOCK * self.head_dim * dtype.size(), BLOCK * self.head_dim * dtype.size()),
+            None => (bytes::key_bytes(self.head_dim), bytes::value_bytes(self.head_dim)),
+        }
     }
     /// Bytes of one layer in one block.
     fn layer_bytes(&self) -> usize {
-        2 * self.n_kv_heads * self.head_bytes()
+        let (keys, values) = self.head_bytes();
+        self.n_kv_heads * (keys + values)
     }
     /// What `n_tokens` tokens more cost in the layers that see everything.
     pub fn growth(&self, n_tokens: usize) -> usize {
@@ -66,27 +71,42 @@ impl KvShape {
     }
     /// Stores keys and values, `[k | v][n_kv_heads][head_dim]`, at `position` of a layer's part of a block.
     fn write(&self, kernels: &Kernels, layer: &mut [u8], position: usize, kv: &[f32]) {
-        let (dim, dtype, size) = (self.head_dim, self.dtype, self.dtype.size());
         let (keys, values) = kv.split_at(kv.len() / 2);
-        let (to_keys, to_values) = layer.split_at_mut(layer.len() / 2);
-        let mut packed = [0; 64 * 4];
-        for (head, keys) in to_keys.chunks_exact_mut(self.head_bytes()).zip(keys.chunks_exact(dim)) {
-            for (rows, keys) in head.chunks_mut(64 * BLOCK * size).zip(keys.chunks(64)) {
-                let packed = &mut packed[..keys.len() * size];
-                kernels.pack(dtype, keys, packed);
-                match dtype {
-                    Float::F32 => put_column::<4>(packed, position, rows),
-                    Float::F16 | Float::Bf16 => put_column::<2>(packed, position, rows),
-                }
+        let (key_bytes, value_bytes) = self.head_bytes();
+        let (to_keys, to_values) = layer.split_at_mut(self.n_kv_heads * key_bytes);
+        for (to, key) in to_keys.chunks_exact_mut(key_bytes).zip(keys.chunks_exact(self.head_dim)) {
+            match self.kv_type.float() {
+                Some(dtype) => put_key(kernels, dtype, key, position, to),
+                None => kernels.put_key(key, position, to),
             }
         }
-        for (head, values) in to_values.chunks_exact_mut(self.head_bytes()).zip(values.chunks_exact(dim)) {
-            kernels.pack(dtype, values, &mut head[position * dim * size..][..dim * size]);
+        for (to, value) in to_values.chunks_exact_mut(value_bytes).zip(values.chunks_exact(self.head_dim)) {
+            match self.kv_type.float() {
+                Some(dtype) => {
+                    let row = self.head_dim * dtype.size();
+                    kernels.pack(dtype, value, &mut to[position * row..][..row]);
+                }
+                None => kernels.put_value(value, position, to),
+            }
         }
     }
     /// Bytes of a block of a group.
     fn block_bytes(&self, group: &Group) -> usize {
         group.n_layers * self.layer_bytes()
+    }
+}
+
+/// A key of floats into a block's keys.
+fn put_key(kernels: &Kernels, dtype: Float, key: &[f32], position: usize, keys: &mut [u8]) {
+    let size = dtype.size();
+    let mut packed = [0; 64 * 4];
+    for (rows, key) in keys.chunks_mut(64 * BLOCK * size).zip(key.chunks(64)) {
+        let packed = &mut packed[..key.len() * size];
+        kernels.pack(dtype, key, packed);
+        match dtype {
+            Float::F32 => put_column::<4>(packed, position, rows),
+            Float::F16 | Float::Bf16 => put_column::<2>(packed, position, rows),
+        }
     }
 }
 
@@ -203,9 +223,9 @@ impl KvBlocks {
         });
     }
 
-    /// Element type of keys and values.
-    pub fn dtype(&self) -> Float {
-        self.shape.dtype
+    /// How keys and values are held.
+    pub fn kv_type(&self) -> KvType {
+        self.shape.kv_type
     }
 
     /// Bytes of a position in one layer.
@@ -213,14 +233,14 @@ impl KvBlocks {
         self.shape.layer_bytes() / BLOCK
     }
 
-    /// One kv head's keys, `[head_dim][BLOCK]`, and values, `[BLOCK][head_dim]`, of `layer` in a block.
+    /// One kv head's keys and values of `layer` in a block.
     pub fn block(&self, layer: usize, block: usize, kv_head: usize) -> (&[u8], &[u8]) {
-        let (head_bytes, layer_bytes) = (self.shape.head_bytes(), self.shape.layer_bytes());
+        let ((key_bytes, value_bytes), layer_bytes) = (self.shape.head_bytes(), self.shape.layer_bytes());
         let (group, layer) = self.shape.layers[layer];
         let block = self.blocks[group][block].as_ref().expect("a block within the window is there");
         let layer = &block[layer * layer_bytes..][..layer_bytes];
-        let (keys, values) = layer.split_at(layer.len() / 2);
-        (&keys[kv_head * head_bytes..][..head_bytes], &values[kv_head * head_bytes..][..head_bytes])
+        let (keys, values) = layer.split_at(self.shape.n_kv_heads * key_bytes);
+        (&keys[kv_head * key_bytes..][..key_bytes], &values[kv_head * value_bytes..][..value_bytes])
     }
 
     /// Bytes held; blocks that are shared count in full.
@@ -249,7 +269,7 @@ mod tests {
             groups.push(Group { window: windows[1], n_layers: 1 });
             vec![(0, 0), (1, 0)]
         };
-        KvBlocks::new(KvShape { groups, layers, n_kv_heads: 2, head_dim: 3, dtype: Float::F32 })
+        KvBlocks::new(KvShape { groups, layers, n_kv_heads: 2, head_dim: 3, kv_type: KvType::F32 })
     }
 
     /// Which of a group's blocks are there.

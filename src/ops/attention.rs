@@ -9,30 +9,52 @@
 //! these are too few tasks for the threads, each span is a task.
 #![forbid(unsafe_code)]
 
+mod span;
+
 use super::{Ctx, Worker, grow};
 use crate::error::{Error, Result};
-use crate::format::{DType, Float};
-use crate::kernels::{BlockProduct, Kernels, Softmax, bytes_of};
+use crate::format::Float;
+pub use crate::kernels::BLOCK;
+use crate::kernels::Kernels;
 use crate::threads::ColumnsMut;
+use span::SpanScratch;
 use std::ops::Range;
 
-/// Positions of one cache block.
-pub const BLOCK: usize = 64;
 /// Positions whose weights are computed together: few enough that their scores stay in cache, and that many threads find work in
 /// a short context; enough that merging costs nothing beside them.
 const SPAN: usize = 256;
 /// Rows of queries that share a block while it is in cache.
 const TILE_QUERIES: usize = 64;
-/// From so many rows of queries on, a block is converted to f32 once, not for every few of them.
-const CONVERT_FROM: usize = 16;
 /// With fewer tasks for each thread the spans become tasks.
 const TASKS_PER_THREAD: usize = 4;
 /// Merging fewer elements than this takes less time than a parallel region.
 const MERGE_ALONE: usize = 1 << 16;
-/// How many blocks of a head's keys or values ahead memory is asked for them.
-const AHEAD: usize = 2;
-/// Scores are computed for whole vectors of positions, of any instruction set.
-const LANES: usize = 16;
+
+/// How keys and values are held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KvType {
+    /// f32.
+    #[default]
+    F32,
+    /// binary16.
+    F16,
+    /// bfloat16.
+    Bf16,
+    /// 8 bits: of a key a scale for 32 elements, of a value one for all. Scores and weighted values are sums of integers.
+    Q8_0,
+}
+
+impl KvType {
+    /// The element type, if it is one of floats.
+    pub fn float(self) -> Option<Float> {
+        match self {
+            KvType::F32 => Some(Float::F32),
+            KvType::F16 => Some(Float::F16),
+            KvType::Bf16 => Some(Float::Bf16),
+            KvType::Q8_0 => None,
+        }
+    }
+}
 
 /// What attention needs to know of a layer.
 #[derive(Clone, Copy)]
@@ -87,9 +109,7 @@ impl Heads {
     pub fn reserve(&self, worker: &mut Worker, n_tokens: usize) -> Result<()> {
         let queries = n_tokens.min(self.tile()) * self.group();
         let scratch = &mut worker.attention;
-        grow(&mut scratch.inner.scores, queries * SPAN, "attention scores")?;
-        grow(&mut scratch.inner.q, queries * self.head_dim, "attention queries")?;
-        grow(&mut scratch.inner.block, BLOCK * self.head_dim, "a block of keys or values")?;
+        scratch.inner.reserve(*self, queries)?;
         grow(&mut scratch.total, queries * self.row(), "attention sums")?;
         grow(&mut scratch.part, queries * self.row(), "attention sums")
     }
@@ -105,22 +125,11 @@ pub(super) struct Scratch {
     part: Vec<f32>,
 }
 
-/// What a span needs.
-#[derive(Default)]
-struct SpanScratch {
-    /// Scaled queries, `[queries, head_dim]`.
-    q: Vec<f32>,
-    /// `[queries, SPAN]`.
-    scores: Vec<f32>,
-    /// A block's keys or values in f32.
-    block: Vec<f32>,
-}
-
 /// Where the cached keys and values of some sequences are.
 pub trait Blocks: Sync {
-    /// Their element type.
-    fn dtype(&self, sequence: usize) -> Float;
-    /// One kv head's keys, `[head_dim, BLOCK]`, and values, `[BLOCK, head_dim]`, of a block.
+    /// How they are held.
+    fn kv_type(&self, sequence: usize) -> KvType;
+    /// One kv head's keys, `[head_dim, BLOCK]`, and values, `[BLOCK, head_dim]`, of a block; for 8 bits see [`crate::kernels::bytes`].
     fn block(&self, sequence: usize, block: usize, kv_head: usize) -> (&[u8], &[u8]);
 }
 
@@ -216,7 +225,7 @@ fn by_tiles(ctx: &mut Ctx<'_>, plan: &Plan, heads: Heads, q: (&[f32], usize), kv
         let task = Task::new(kernels, heads, plan, tile, out.cols().start / columns);
         let Scratch { inner, total, part } = &mut worker.attention;
         let (total, part) = (&mut total[..task.queries() * heads.row()], &mut part[..task.queries() * heads.row()]);
-        task.take_queries(q, &mut inner.q);
+        task.take_queries(q, kv, inner);
         let mut spans = task.spans();
         if let Some(first) = spans.next() {
             task.attend(kv, first, inner, total);
@@ -248,7 +257,7 @@ fn by_spans(
         let task = Task::new(kernels, heads, plan_ref, of_tile / heads.n_kv_heads, of_tile % heads.n_kv_heads);
         if let Some(span) = task.spans().nth(span) {
             let inner = &mut worker.attention.inner;
-            task.take_queries(q, &mut inner.q);
+            task.take_queries(q, kv, inner);
             task.attend(kv, span, inner, &mut to[..task.queries() * heads.row()]);
         }
     });
@@ -291,90 +300,6 @@ impl Task {
         self.heads.spans(self.first, self.rows.len())
     }
 
-    /// The task's queries, scaled.
-    fn take_queries(&self, (q, q_width): (&[f32], usize), to: &mut [f32]) {
-        let columns = self.heads.group() * self.heads.head_dim;
-        for (to, row) in to.chunks_exact_mut(columns).zip(self.rows.clone()) {
-            let q = &q[row * q_width + self.kv_head * columns..][..columns];
-            to.iter_mut().zip(q).for_each(|(y, x)| *y = x * self.heads.scale);
-        }
-    }
-
-    /// The sums of one span, `[queries, head_dim + 2]`.
-    fn attend(&self, kv: &impl Blocks, span: usize, scratch: &mut SpanScratch, sums: &mut [f32]) {
-        let Heads { head_dim, softcap, .. } = self.heads;
-        let (group, row, n_tokens) = (self.heads.group(), self.heads.row(), self.rows.len());
-        let seen = |t: usize| self.heads.visible(self.first + t, span);
-        // Seen by any token, and by all of them.
-        let (any, all) = (seen(0).start..seen(n_tokens - 1).end, seen(n_tokens - 1).start..seen(0).end);
-        let blocks = any.start / BLOCK..any.end.div_ceil(BLOCK);
-        let block = |b: usize| kv.block(self.sequence, span * SPAN / BLOCK + b, self.kv_head);
-        let dtype = kv.dtype(self.sequence);
-        let queries = n_tokens * group;
-        // What is read i-th: this span's keys, its values, and then the keys behind it.
-        let (n, end) = (blocks.len(), (self.first + n_tokens).div_ceil(BLOCK) - span * SPAN / BLOCK);
-        let piece = |i: usize| match i / n {
-            0 => Some(block(blocks.start + i).0),
-            1 => Some(block(blocks.start + i - n).1),
-            _ => Some(blocks.end + i - 2 * n).filter(|&b| b < end).map(|b| block(b).0),
-        };
-        let SpanScratch { q, scores, block: converted } = scratch;
-        let scores = &mut scores[..queries * SPAN];
-
-        for b in blocks.clone() {
-            let next = piece(b - blocks.start + AHEAD);
-            let keys = Held::new(self.kernels, dtype, block(b).0, next, queries, converted);
-            let positions = b * BLOCK..any.end.next_multiple_of(LANES).min((b + 1) * BLOCK);
-            let product = keys.product(BLOCK, head_dim, (q, head_dim), false);
-            let mut out = ColumnsMut::whole(scores, queries, SPAN);
-            self.kernels.multiply_block(keys.dtype, &product, &mut out.sub(positions));
-        }
-
-        let rows = scores.chunks_exact_mut(SPAN).zip(sums.chunks_exact_mut(row));
-        for (i, (scores, sums)) in rows.enumerate() {
-            let scores = &mut scores[seen(i / group)];
-            if let Some(cap) = softcap {
-                self.kernels.softcap(scores, cap);
-            }
-            let Softmax { max, sum } = self.kernels.softmax(scores);
-            sums[..head_dim].fill(0.0);
-            (sums[head_dim], sums[head_dim + 1]) = (max, sum);
-        }
-
-        for b in blocks.clone() {
-            let next = piece(n + b - blocks.start + AHEAD);
-            let values = Held::new(self.kernels, dtype, block(b).1, next, queries, converted);
-            let mut add = |tokens: Range<usize>, positions: Range<usize>| {
-                if positions.start >= positions.end {
-                    return;
-                }
-                let x = &scores[tokens.start * group * SPAN + positions.start..];
-                let of_block = positions.start - b * BLOCK;
-                let product = BlockProduct {
-                    w: &values.data[of_block * head_dim * values.dtype.size()..],
-                    // The pieces at the edges ask for nothing.
-                    next: values.next.filter(|_| tokens.len() == n_tokens),
-                    ..values.product(head_dim, positions.len(), (x, SPAN), true)
-                };
-                let sums = &mut sums[tokens.start * group * row..];
-                let mut out = ColumnsMut::whole(sums, tokens.len() * group, row);
-                self.kernels.multiply_block(values.dtype, &product, &mut out.sub(0..head_dim));
-            };
-            // In the order of the positions: those that all tokens see are added for all of them together.
-            let of_block = |range: Range<usize>| range.start.max(b * BLOCK)..range.end.min((b + 1) * BLOCK);
-            let all = Some(of_block(all.clone())).filter(|all| all.start < all.end).unwrap_or(0..0);
-            for t in 0..n_tokens {
-                let seen = of_block(seen(t));
-                add(t..t + 1, seen.start..seen.end.min(all.start));
-            }
-            add(0..n_tokens, all.clone());
-            for t in 0..n_tokens {
-                let seen = of_block(seen(t));
-                add(t..t + 1, seen.start.max(all.end)..seen.end);
-            }
-        }
-    }
-
     /// Adds the sums of the span that follows.
     fn merge(&self, total: &mut [f32], part: &[f32]) {
         let dim = self.heads.head_dim;
@@ -403,36 +328,6 @@ impl Task {
                 out.iter_mut().zip(sums).for_each(|(y, x)| *y = x / sums[dim + 1]);
             }
         }
-    }
-}
-
-/// A block's keys or values as products read them: where they lie, or in f32.
-struct Held<'a> {
-    dtype: Float,
-    data: &'a [u8],
-    /// What will be read soon, where it is to be asked for.
-    next: Option<&'a [u8]>,
-}
-
-impl<'a> Held<'a> {
-    fn new(
-        kernels: &Kernels,
-        dtype: Float,
-        data: &'a [u8],
-        next: Option<&'a [u8]>,
-        queries: usize,
-        converted: &'a mut [f32],
-    ) -> Self {
-        if queries < CONVERT_FROM || dtype == Float::F32 {
-            return Self { dtype, data, next };
-        }
-        kernels.unpack(DType::Float(dtype), data, 0, &mut converted[..data.len() / dtype.size()]);
-        Self { dtype: Float::F32, data: bytes_of(converted), next: None }
-    }
-
-    /// With `x`, and the elements from one of its rows to the next.
-    fn product(&self, ld_w: usize, n_in: usize, (x, ld_x): (&'a [f32], usize), add: bool) -> BlockProduct<'a> {
-        BlockProduct { w: self.data, ld_w, n_in, x, ld_x, add, next: self.next }
     }
 }
 

@@ -6,7 +6,8 @@ use crate::random::Random;
 use crate::report::Report;
 use crate::timing::{Times, seconds};
 use crate::weights;
-use engine::format::{DType, Float};
+use engine::KvType;
+use engine::format::DType;
 use engine::kernels::{Kernels, Layout};
 use engine::ops::elementwise::Source;
 use engine::ops::linear::{Linear, Needs, linear};
@@ -67,7 +68,7 @@ fn attention(report: &mut Report<'_>, pool: &Pool, kernels: &'static Kernels) ->
         return Ok(());
     }
     heading(report, &mut false, "causal attention, f32");
-    let case = Case { heads: 8, kv_heads: 8, head_dim: 64, dtype: Float::F32, depth: 0, tokens: 512 };
+    let case = Case { heads: 8, kv_heads: 8, head_dim: 64, kv_type: KvType::F32, depth: 0, tokens: 512 };
     let mut room = Room::new(&case, pool).map_err(|e| e.to_string())?;
     room.run(kernels);
     let times = Times::of(report.options.pick(50, 10), BUDGET, || Ok::<_, ()>(seconds(|| room.run(kernels)))).unwrap_or_default();

@@ -1,4 +1,5 @@
-use super::BlockProduct;
+use super::bytes::{ByteProduct, key_bytes, value_bytes, value_scales};
+use super::{BLOCK, BlockProduct};
 use crate::format::Float;
 use crate::kernels::testing::*;
 use crate::kernels::{Kernels, Softmax};
@@ -138,5 +139,177 @@ fn masked_positions_weigh_nothing() {
         let mut scores = [f32::NEG_INFINITY; 9];
         assert_eq!((kernels.softmax(&mut scores), scores), (Softmax::EMPTY, [0.0; 9]), "{name}");
         assert_eq!(kernels.softmax(&mut []), Softmax::EMPTY, "{name}");
+    }
+}
+
+/// Head sizes: with remainders of every kind of vector, of pairs and of what shares a scale.
+const DIMS: [usize; 9] = [1, 8, 20, 31, 32, 64, 80, 100, 256];
+
+/// Keys and values of a block's positions, but for `unused`, and what they have become in 8 bits.
+fn in_bytes(kernels: &Kernels, dim: usize, unused: usize) -> ([Vec<f32>; 2], [Vec<u8>; 2]) {
+    let mut random = Random(dim as u64);
+    let [keys, values] = std::array::from_fn(|_| random.vec(BLOCK * dim));
+    let (mut to_keys, mut to_values) = (vec![0; key_bytes(dim)], vec![0; value_bytes(dim)]);
+    for position in (0..BLOCK).filter(|&position| position != unused) {
+        kernels.put_key(&keys[position * dim..][..dim], position, &mut to_keys);
+        kernels.put_value(&values[position * dim..][..dim], position, &mut to_values);
+    }
+    ([keys, values], [to_keys, to_values])
+}
+
+/// The integer and the scale of an element of a position, by the layout that the module's head draws.
+fn key(block: &[u8], dim: usize, position: usize, element: usize) -> (i8, f32) {
+    let scale = dim.div_ceil(2) * 2 * BLOCK + (element / 32 * BLOCK + position) * 4;
+    let scale = f32::from_le_bytes(block[scale..][..4].try_into().unwrap());
+    (block[(element / 2 * BLOCK + position) * 2 + element % 2] as i8, scale)
+}
+fn value(block: &[u8], dim: usize, position: usize, element: usize) -> (i8, f32) {
+    let scale = f32::from_le_bytes(block[dim * BLOCK + position * 4..][..4].try_into().unwrap());
+    (block[(position / 2 * dim + element) * 2 + position % 2] as i8, scale)
+}
+
+/// Half a step of those that share the scale, and the largest of them whole; what nobody wrote is untouched; all tables agree.
+#[test]
+fn keys_and_values_in_8_bits() {
+    for dim in DIMS {
+        let mut first = None;
+        for (name, kernels) in tables() {
+            let ([keys, values], made) = in_bytes(kernels, dim, 5);
+            for position in 0..BLOCK {
+                for element in 0..dim {
+                    let found = [key(&made[0], dim, position, element), value(&made[1], dim, position, element)];
+                    let groups = [element / 32 * 32..dim.min(element / 32 * 32 + 32), 0..dim];
+                    for ((x, (q, scale)), group) in [&keys, &values].into_iter().zip(found).zip(groups) {
+                        if position == 5 {
+                            assert_eq!((q, scale), (0, 0.0));
+                            continue;
+                        }
+                        let row = &x[position * dim..][..dim];
+                        let largest = row[group].iter().fold(0.0, |m: f32, x| m.max(x.abs()));
+                        assert_eq!(scale, largest / 127.0, "{name} {dim}");
+                        let (x, y) = (f64::from(row[element]), f64::from(q) * f64::from(scale));
+                        assert!((x - y).abs() <= f64::from(scale) * (0.5 + 1e-4), "{name} {dim}: {x} became {y}");
+                    }
+                }
+            }
+            assert_eq!(value_scales(&made[1]), std::array::from_fn(|p| value(&made[1], dim, p, 0).1));
+            assert!(first.get_or_insert(made.clone()) == &made, "{name} {dim}");
+        }
+    }
+}
+
+/// Exact sums of integers, times scales: each multiplication and each addition of a group is one rounding, and so is a sum's way to f32.
+#[test]
+fn products_with_8_bits() {
+    for dim in DIMS {
+        for rows in (1..=9).chain([64]) {
+            let mut first = None;
+            for (name, kernels) in tables() {
+                let (_, [keys, values]) = in_bytes(kernels, dim, BLOCK);
+                let mut random = Random(rows as u64);
+                let ld_x = 260;
+                let (mut q, mut weights) = (vec![0i16; rows * ld_x], vec![0i16; rows * ld_x]);
+                let mut scales = [vec![0.0; rows], vec![0.0; rows]];
+                for t in 0..rows {
+                    scales[0][t] = kernels.to_words(&random.vec(dim), &mut q[t * ld_x..][..dim]);
+                    let positive: Vec<f32> = random.vec(BLOCK).iter().map(|x| x.abs()).collect();
+                    scales[1][t] = kernels.to_words(&positive, &mut weights[t * ld_x..][..BLOCK]);
+                }
+                let product = |block, x, x_scales| ByteProduct { block, head_dim: dim, x, ld_x, x_scales, next: Some(&[]) };
+                let mut made = Vec::new();
+                for cols in [16, 48, 64] {
+                    let mut scores = vec![f32::NAN; rows * (BLOCK + 1)];
+                    let mut out = ColumnsMut::whole(&mut scores, rows, BLOCK + 1);
+                    kernels.multiply_keys(&product(&keys, &q, &scales[0]), &mut out.sub(0..cols));
+                    for (i, score) in scores.iter().enumerate() {
+                        let (t, position) = (i / (BLOCK + 1), i % (BLOCK + 1));
+                        if position >= cols {
+                            assert!(score.is_nan(), "{name} {dim}: beyond the columns");
+                            continue;
+                        }
+                        let (mut sum, mut size) = (0.0, 0.0);
+                        for element in 0..dim {
+                            let (k, scale) = key(&keys, dim, position, element);
+                            let product =
+                                f64::from(k) * f64::from(scale) * f64::from(q[t * ld_x + element]) * f64::from(scales[0][t]);
+                            (sum, size) = (sum + product, size + product.abs());
+                        }
+                        let bound = size * U * (4 + dim.div_ceil(32)) as f64;
+                        assert!((f64::from(*score) - sum).abs() <= bound, "{name} {dim} {rows}: {score}, not {sum} ± {bound}");
+                    }
+                    made.extend(bits(&scores));
+                }
+                let before = Random(7).vec(rows * (dim + 1));
+                let mut sums = before.clone();
+                let mut out = ColumnsMut::whole(&mut sums, rows, dim + 1);
+                kernels.multiply_values(&product(&values, &weights, &scales[1]), &mut out.sub(0..dim));
+                for (i, (y, before)) in sums.iter().zip(&before).enumerate() {
+                    let (t, element) = (i / (dim + 1), i % (dim + 1));
+                    if element == dim {
+                        assert_eq!(y, before, "{name} {dim}: beyond the columns");
+                        continue;
+                    }
+                    let dot: i64 =
+                        (0..BLOCK).map(|p| i64::from(value(&values, dim, p, element).0) * i64::from(weights[t * ld_x + p])).sum();
+                    let sum = f64::from(*before) + dot as f64 * f64::from(scales[1][t]);
+                    let bound = (f64::from(before.abs()) + 3.0 * (dot as f64 * f64::from(scales[1][t])).abs()) * U * 1.01;
+                    assert!((f64::from(*y) - sum).abs() <= bound, "{name} {dim} {rows}: {y}, not {sum} ± {bound}");
+                }
+                made.extend(bits(&sums));
+                assert!(first.get_or_insert(made.clone()) == &made, "{name} {dim} {rows}");
+            }
+        }
+    }
+}
+
+/// The largest integers do not overflow a sum: all of a span's weights and values, and a whole query and key.
+#[test]
+fn the_largest_sums_of_8_bits() {
+    for (name, kernels) in tables() {
+        let dim = 256;
+        let (mut keys, mut values) = (vec![0; key_bytes(dim)], vec![0; value_bytes(dim)]);
+        for position in 0..BLOCK {
+            kernels.put_key(&vec![-127.0; dim], position, &mut keys);
+            kernels.put_value(&vec![-127.0; dim], position, &mut values);
+        }
+        let mut x = vec![0; dim];
+        let x_scales = [kernels.to_words(&vec![-32767.0; dim], &mut x)];
+        assert_eq!((x[0], x_scales), (-32767, [1.0]), "{name}");
+        let product = |block| ByteProduct { block, head_dim: dim, x: &x, ld_x: dim, x_scales: &x_scales, next: None };
+        let mut scores = [0.0; BLOCK];
+        kernels.multiply_keys(&product(&keys), &mut ColumnsMut::whole(&mut scores, 1, BLOCK));
+        let mut sums = vec![0.0; dim];
+        kernels.multiply_values(&product(&values), &mut ColumnsMut::whole(&mut sums, 1, dim));
+        let close = |y: f32, terms: f64| (f64::from(y) / (terms * 127.0 * 32767.0) - 1.0).abs() < 10.0 * U;
+        assert!(
+            scores.iter().all(|&y| close(y, 256.0)) && sums.iter().all(|&y| close(y, 64.0)),
+            "{name}: {} {}",
+            scores[0],
+            sums[0]
+        );
+    }
+}
+
+/// What is not finite makes every product with it a NaN, and no other; what is next to nothing becomes 0.
+#[test]
+fn what_has_no_8_bits() {
+    for (name, kernels) in tables() {
+        let mut words = [1; 40];
+        assert!(kernels.to_words(&[f32::NAN; 40], &mut words).is_nan(), "{name}");
+        assert_eq!((kernels.to_words(&[1e-38; 40], &mut words), words), (0.0, [0; 40]), "{name}");
+        assert_eq!(kernels.to_words(&[], &mut []), 0.0, "{name}");
+        let x_scales = [kernels.to_words(&[1.0; 40], &mut words)];
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let (_, [mut keys, mut values]) = in_bytes(kernels, 40, BLOCK);
+            let mut row = [1.0; 40];
+            row[33] = bad;
+            kernels.put_key(&row, 6, &mut keys);
+            kernels.put_value(&row, 6, &mut values);
+            let product = ByteProduct { block: &keys, head_dim: 40, x: &words, ld_x: 40, x_scales: &x_scales, next: None };
+            let mut scores = [0.0; BLOCK];
+            kernels.multiply_keys(&product, &mut ColumnsMut::whole(&mut scores, 1, BLOCK));
+            assert!(scores.iter().enumerate().all(|(p, score)| score.is_nan() == (p == 6)), "{name}");
+            assert!(value_scales(&values).iter().enumerate().all(|(p, scale)| scale.is_nan() == (p == 6)), "{name}");
+        }
     }
 }

@@ -48,6 +48,7 @@ pub(super) mod row;
 pub(super) mod tests;
 
 use super::Unpack;
+use super::attention::bytes;
 use crate::format::{DType, Quant};
 use crate::threads::ColumnsMut;
 use activations::{Activations, BLOCK, MAX_FACTOR, Scaling};
@@ -215,11 +216,13 @@ type Matmul = unsafe fn(&Product<'_>, &mut [f32], &mut ColumnsMut<'_>);
 /// From f32 to 8 bits. To call it: the CPU has its features.
 type Quantise = unsafe fn(&[f32], usize, Scaling, &mut ColumnsMut<'_, Activations>);
 
-/// Products with a quantised [`Layout::OutIn`](super::Layout::OutIn) matrix, and what makes the activations for them.
+/// What is written in vectors of integers: products with a quantised [`Layout::OutIn`](super::Layout::OutIn) matrix, what makes the activations for
+/// them, and attention to keys and values in 8 bits.
 #[derive(Clone, Copy)]
 pub(super) struct Products {
     pub quantise: Quantise,
     pub matmul: Quants<Matmul>,
+    pub bytes: bytes::Functions,
 }
 
 /// What to multiply: `out[t, c] = Σ_k w[first + c, k] · x[t, k]`.
@@ -308,6 +311,15 @@ pub(super) const UNPACK: Quants<Unpack> = for_each_format!(unpack);
 pub(super) const PRODUCTS: Products = Products {
     quantise: |x, n_in, scaling, out| activations::quantise(ints::plain::Plain, x, n_in, scaling, out),
     matmul: for_each_format!(plain),
+    bytes: bytes::Functions {
+        put_key: bytes::put_key,
+        put_value: bytes::put_value,
+        to_words: bytes::to_words,
+        // SAFETY: passed on.
+        multiply_keys: |p, out| unsafe { bytes::multiply_keys(ints::plain::Plain, p, out) },
+        // SAFETY: passed on.
+        multiply_values: |p, out| unsafe { bytes::multiply_values(ints::plain::Plain, p, out) },
+    },
 };
 
 unsafe fn plain<F: Format>(p: &Product<'_>, scratch: &mut [f32], out: &mut ColumnsMut<'_>) {

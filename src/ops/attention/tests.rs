@@ -1,13 +1,15 @@
 use super::*;
-use crate::kernels::Isa;
+use crate::kernels::testing::U;
+use crate::kernels::{Isa, bytes, bytes_of};
 use crate::threads::Pool;
 
 const HEADS: Heads = Heads { n_heads: 6, n_kv_heads: 2, head_dim: 20, scale: 0.3, window: usize::MAX, softcap: None };
 /// Positions beyond those of the sequence, which nothing may read.
 const UNUSED: f32 = f32::NAN;
 
-/// Keys and values of sequences of some lengths, in f32.
+/// Keys and values of sequences of some lengths.
 struct Cached {
+    kv_type: KvType,
     lens: Vec<usize>,
     /// Of each sequence: `[positions][k | v][n_kv_heads][head_dim]`.
     rows: Vec<Vec<f32>>,
@@ -16,17 +18,23 @@ struct Cached {
 }
 
 impl Cached {
-    fn new(lens: &[usize]) -> Self {
-        let mut made = Self { lens: lens.to_vec(), rows: Vec::new(), blocks: Vec::new() };
+    fn new(kv_type: KvType, lens: &[usize]) -> Self {
+        let mut made = Self { kv_type, lens: lens.to_vec(), rows: Vec::new(), blocks: Vec::new() };
         for (i, &len) in lens.iter().enumerate() {
             let width = 2 * HEADS.n_kv_heads * HEADS.head_dim;
-            let rows = noise(i as u64 + 1, len * width);
+            let mut rows = noise(i as u64 + 1, len * width);
+            if kv_type == KvType::Q8_0 {
+                rows.chunks_exact_mut(HEADS.head_dim).for_each(to_steps);
+            }
             let block = |i: usize| {
                 let (first, head) = (i / HEADS.n_kv_heads * BLOCK, i % HEADS.n_kv_heads);
                 let at = |p: usize, part: usize, d: usize| {
                     let element = p * width + (part * HEADS.n_kv_heads + head) * HEADS.head_dim + d;
                     rows.get(element).copied().unwrap_or(UNUSED)
                 };
+                if kv_type == KvType::Q8_0 {
+                    return in_bytes(|p, part| (0..HEADS.head_dim).map(|d| at(first + p, part, d)).collect());
+                }
                 let (mut keys, mut values) = (Vec::new(), Vec::new());
                 (0..HEADS.head_dim).for_each(|d| keys.extend((first..first + BLOCK).map(|p| at(p, 0, d))));
                 (first..first + BLOCK).for_each(|p| values.extend((0..HEADS.head_dim).map(|d| at(p, 1, d))));
@@ -61,9 +69,26 @@ impl Cached {
     }
 }
 
+/// Rounds a row to what 8 bits hold exactly.
+fn to_steps(row: &mut [f32]) {
+    let largest = row.iter().fold(0.0, |m: f32, x| m.max(x.abs()));
+    row.iter_mut().for_each(|x| *x = (*x / largest * 127.0).round_ties_even() * (largest / 127.0));
+}
+
+/// A head's block of `row(position, 0 for keys, 1 for values)`.
+fn in_bytes(row: impl Fn(usize, usize) -> Vec<f32>) -> [Vec<u8>; 2] {
+    let kernels = Kernels::select(Some(Isa::Scalar)).unwrap();
+    let (mut keys, mut values) = (vec![0; bytes::key_bytes(HEADS.head_dim)], vec![0; bytes::value_bytes(HEADS.head_dim)]);
+    for position in 0..BLOCK {
+        kernels.put_key(&row(position, 0), position, &mut keys);
+        kernels.put_value(&row(position, 1), position, &mut values);
+    }
+    [keys, values]
+}
+
 impl Blocks for Cached {
-    fn dtype(&self, _: usize) -> Float {
-        Float::F32
+    fn kv_type(&self, _: usize) -> KvType {
+        self.kv_type
     }
     fn block(&self, sequence: usize, block: usize, kv_head: usize) -> (&[u8], &[u8]) {
         let [keys, values] = &self.blocks[sequence][block * HEADS.n_kv_heads + kv_head];
@@ -112,7 +137,18 @@ fn variants() -> [Heads; 4] {
 /// divisor, of up to 700 terms, by 700 units each: below 2000·u for values below 1, with u = 2^-24.
 #[test]
 fn spans_agree_with_softmax() {
-    let kv = Cached::new(&[700]);
+    agree_with_softmax(KvType::F32, 2000.0 * U);
+}
+
+/// With keys and values that 8 bits hold, what is lost besides comes from queries and weights in 16: of a score 20·0.3/65534, of its weight as much of itself,
+/// and so of the sum; and each of a span's 256 weights is off by a 65534th of the largest, which is at most the sum.
+#[test]
+fn spans_of_8_bits_agree_with_softmax() {
+    agree_with_softmax(KvType::Q8_0, 2000.0 * U + (2.0 * 6.0 + 256.0) / 65534.0);
+}
+
+fn agree_with_softmax(kv_type: KvType, bound: f64) {
+    let kv = Cached::new(kv_type, &[700]);
     for kernels in kernels() {
         for heads in variants() {
             let q = queries(&kv, heads);
@@ -123,7 +159,7 @@ fn spans_agree_with_softmax() {
                     let expected = kv.expected(heads, 0, position, head, &q[0][at..][..heads.head_dim]);
                     for (y, expected) in found[at..].iter().zip(expected) {
                         let off = (f64::from(*y) - expected).abs();
-                        assert!(off < 2000.0 / (1 << 24) as f64, "{:?}, position {position}: {y}, not {expected}", kernels.isa());
+                        assert!(off < bound, "{:?}, position {position}: {y}, not {expected}", kernels.isa());
                     }
                 }
             }
@@ -134,25 +170,31 @@ fn spans_agree_with_softmax() {
 /// One token or many, alone or with other sequences, by tiles or by spans on any number of threads.
 #[test]
 fn the_same_bits_however_the_work_is_cut() {
-    let kv = Cached::new(&[600, 37, 300]);
-    for kernels in kernels() {
-        for heads in variants() {
-            let q = queries(&kv, heads);
-            let row = heads.n_heads * heads.head_dim;
-            let all = run(kernels, 1, heads, &kv, &q, &[600, 37, 300]);
-            for threads in [1, 2, 3, 8] {
-                for n in [[1, 1, 1], [5, 1, 16], [70, 37, 1], [300, 20, 45]] {
-                    let found = run(kernels, threads, heads, &kv, &q, &n);
-                    for ((found, all), n) in found.iter().zip(&all).zip(n) {
-                        let same = found.iter().zip(&all[all.len() - n * row..]).all(|(a, b)| a.to_bits() == b.to_bits());
-                        assert!(same, "{:?}, {threads} threads, {n} tokens, window {}", kernels.isa(), heads.window);
-                    }
-                }
-                let alone = Cached { lens: vec![600], rows: Vec::new(), blocks: vec![kv.blocks[0].clone()] };
-                let found = run(kernels, threads, heads, &alone, &q[..1], &[1]).remove(0);
-                let same = found.iter().zip(&all[0][599 * row..]).all(|(a, b)| a.to_bits() == b.to_bits());
-                assert!(same, "{:?}, {threads} threads, alone, window {}", kernels.isa(), heads.window);
+    for kv_type in [KvType::F32, KvType::Q8_0] {
+        let kv = Cached::new(kv_type, &[600, 37, 300]);
+        for kernels in kernels() {
+            for heads in variants() {
+                same_bits(kernels, heads, &kv);
             }
         }
+    }
+}
+
+fn same_bits(kernels: &'static Kernels, heads: Heads, kv: &Cached) {
+    let q = queries(kv, heads);
+    let row = heads.n_heads * heads.head_dim;
+    let all = run(kernels, 1, heads, kv, &q, &[600, 37, 300]);
+    for threads in [1, 2, 3, 8] {
+        for n in [[1, 1, 1], [5, 1, 16], [70, 37, 1], [300, 20, 45]] {
+            let found = run(kernels, threads, heads, kv, &q, &n);
+            for ((found, all), n) in found.iter().zip(&all).zip(n) {
+                let same = found.iter().zip(&all[all.len() - n * row..]).all(|(a, b)| a.to_bits() == b.to_bits());
+                assert!(same, "{:?}, {threads} threads, {n} tokens, window {}", kernels.isa(), heads.window);
+            }
+        }
+        let alone = Cached { kv_type: kv.kv_type, lens: vec![600], rows: Vec::new(), blocks: vec![kv.blocks[0].clone()] };
+        let found = run(kernels, threads, heads, &alone, &q[..1], &[1]).remove(0);
+        let same = found.iter().zip(&all[0][599 * row..]).all(|(a, b)| a.to_bits() == b.to_bits());
+        assert!(same, "{:?}, {threads} threads, alone, window {}", kernels.isa(), heads.window);
     }
 }

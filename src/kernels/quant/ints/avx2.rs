@@ -193,6 +193,11 @@ macro_rules! ints {
                 unsafe { _mm256_set1_epi32(p.cast::<i32>().read_unaligned()) }
             }
             #[inline(always)]
+            unsafe fn load_byte_pairs(self, p: *const i8) -> __m256i {
+                // SAFETY: features by `self`, memory by the caller.
+                unsafe { _mm256_cvtepi8_epi16(_mm_loadu_si128(p.cast())) }
+            }
+            #[inline(always)]
             unsafe fn store_w(self, p: *mut i16, a: __m256i) {
                 // SAFETY: features by `self`, memory by the caller.
                 unsafe { _mm256_storeu_si256(p.cast(), a) }

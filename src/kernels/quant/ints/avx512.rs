@@ -148,6 +148,11 @@ impl Lanewise for Wide {
         unsafe { _mm512_set1_epi32(p.cast::<i32>().read_unaligned()) }
     }
     #[inline(always)]
+    unsafe fn load_byte_pairs(self, p: *const i8) -> __m512i {
+        // SAFETY: features by `self`, memory by the caller.
+        unsafe { _mm512_cvtepi8_epi16(_mm256_loadu_si256(p.cast())) }
+    }
+    #[inline(always)]
     unsafe fn store_w(self, p: *mut i16, a: __m512i) {
         // SAFETY: features by `self`, memory by the caller.
         unsafe { _mm512_storeu_si512(p.cast(), a) }

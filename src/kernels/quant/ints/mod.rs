@@ -98,6 +98,10 @@ pub(in crate::kernels) trait Lanewise: Copy {
     /// # Safety
     /// 2 i16 lie at `p`.
     unsafe fn splat_pair(self, p: *const i16) -> Self::W;
+    /// A pair of signed bytes of each row.
+    /// # Safety
+    /// They lie at `p`.
+    unsafe fn load_byte_pairs(self, p: *const i8) -> Self::W;
     /// # Safety
     /// There is room at `p` for a pair of each row.
     unsafe fn store_w(self, p: *mut i16, a: Self::W);

@@ -205,6 +205,11 @@ impl Lanewise for Neon {
         int16x8x2_t(pair, pair)
     }
     #[inline(always)]
+    unsafe fn load_byte_pairs(self, p: *const i8) -> W {
+        // SAFETY: features by `self`, memory by the caller.
+        unsafe { int16x8x2_t(vmovl_s8(vld1_s8(p)), vmovl_s8(vld1_s8(p.add(8)))) }
+    }
+    #[inline(always)]
     unsafe fn store_w(self, p: *mut i16, a: W) {
         // SAFETY: features by `self`, memory by the caller.
         unsafe {

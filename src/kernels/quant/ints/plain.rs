@@ -118,6 +118,11 @@ impl Lanewise for Plain {
         std::array::from_fn(|i| pair[i % 2])
     }
     #[inline(always)]
+    unsafe fn load_byte_pairs(self, p: *const i8) -> W {
+        // SAFETY: the caller's word.
+        unsafe { p.cast::<[i8; 16]>().read_unaligned() }.map(i16::from)
+    }
+    #[inline(always)]
     unsafe fn store_w(self, p: *mut i16, a: W) {
         // SAFETY: the caller's word.
         unsafe { p.cast::<W>().write_unaligned(a) }
