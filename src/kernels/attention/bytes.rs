@@ -12,8 +12,8 @@
 //! a scale over 127. Keys have more scales than values because in many models a few of a key's elements are always large.
 //!
 //! Queries, and weights times the scales of their positions, are rounded to 16 bits, relative to the largest of a query or of a span: an error
-//! a hundredth of that of 8 bits. Products of these integers are summed without any error, so in any order, and a span's sum stays below
-//! 256·127·32767 < 2^31.
+//! a hundredth of that of 8 bits. Products of these integers are summed without any error, so in any order: those of a block's
+//! 64 positions, or of 32 elements, stay below 64·127·32767 < 2^31.
 
 use super::BLOCK;
 use super::product::Next;

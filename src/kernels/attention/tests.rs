@@ -262,7 +262,7 @@ fn products_with_8_bits() {
     }
 }
 
-/// The largest integers do not overflow a sum: all of a span's weights and values, and a whole query and key.
+/// The largest integers do not overflow a sum: all of a block's weights and values, and a whole query and key.
 #[test]
 fn the_largest_sums_of_8_bits() {
     for (name, kernels) in tables() {

@@ -244,6 +244,8 @@ unsafe fn add<S: Lanewise, F: Format, const T: usize>(
             let first = if F::SHARED { each!(4, J => s.load(shared[4 * h + J].as_ptr().cast())) } else { rows.lines(s, at[0]) };
             let [second, third] = each!(2, L => if L + 1 < F::LINES { rows.lines(s, at[L + 1]) } else { first });
             let lines = [first, second, third];
+            debug_assert!(!F::FIVE_BITS || F::SPLIT && F::QUARTERS == 1);
+            let fifth = if F::FIVE_BITS { s.load(numbers.fifth[i].as_ptr().cast()) } else { first[0] };
             each!(2, K => if K < F::QUARTERS {
                 let c = c + K;
                 if h == 0 || !Way::<S, F>::LONG {
@@ -252,7 +254,10 @@ unsafe fn add<S: Lanewise, F: Format, const T: usize>(
                     }
                 }
                 each!(4, J => {
-                    let w = F::elements(s, c, each!(3, L => lines[L][J]));
+                    let mut w = F::elements(s, c, each!(3, L => lines[L][J]));
+                    if F::FIVE_BITS {
+                        w = [s.add_fifth::<J>(w[0], fifth), s.add_fifth::<{ 4 + J }>(w[1], fifth)];
+                    }
                     each!(2, O => {
                         let magnitude = if F::BYTES.signed { s.magnitude(w[O]) } else { w[O] };
                         for t in 0..T {

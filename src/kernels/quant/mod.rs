@@ -85,6 +85,8 @@ pub(super) trait Format: 'static {
     /// Whether the two vectors of [`Format::elements`] are the halves of the 32 elements that a line is of; else the first is of 32 elements, and the
     /// last of the next 32.
     const SPLIT: bool = false;
+    /// Whether what [`Format::elements`] gives are the lower four bits of five, of which the last are in [`Numbers::fifth`].
+    const FIVE_BITS: bool = false;
     /// How many lines there are, 1 to 3.
     const LINES: usize = 1;
     /// Whether the first of them is the same for all quarters.

@@ -37,6 +37,8 @@ pub(in crate::kernels) struct Numbers {
     /// Of the others: each part's d and m, those at even places first.
     pub d: [[f32; MAX_ROWS]; 8],
     pub m: [[f32; MAX_ROWS]; 8],
+    /// Of those of five bits the fifth ones, part by part.
+    pub fifth: [[u32; MAX_ROWS]; 8],
 }
 
 impl Numbers {
@@ -45,5 +47,6 @@ impl Numbers {
         mins: [[[0; 2]; MAX_ROWS]; MAX_PARTS / 2],
         d: [[0.0; MAX_ROWS]; 8],
         m: [[0.0; MAX_ROWS]; 8],
+        fifth: [[0; MAX_ROWS]; 8],
     };
 }

@@ -4,7 +4,7 @@
 use super::super::many::lanes::Two;
 use super::super::many::vnni::Dots;
 use super::avx512::Wide;
-use super::{Ints, Lanewise};
+use super::{Ints, Lanewise, bits_of_quad, byte_of_quad};
 use std::arch::x86_64::*;
 
 /// Proof that the CPU has AVX2 and F16C.
@@ -118,6 +118,13 @@ macro_rules! ints {
                 }
                 fn left<const N: i32>(a: __m256i, mask: u8) -> __m256i {
                     _mm256_and_si256(_mm256_slli_epi16::<N>(a), _mm256_set1_epi8(mask as i8))
+                }
+                fn add_fifth<const QUAD: usize>(a: __m256i, bits: __m256i) -> __m256i {
+                    let of_quad = const { &byte_of_quad(QUAD) };
+                    let bytes = _mm256_shuffle_epi8(bits, _mm256_broadcastsi128_si256(_mm_loadu_si128(of_quad.as_ptr().cast())));
+                    let mask = _mm256_set1_epi32(bits_of_quad(QUAD) as i32);
+                    let set = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, mask), mask);
+                    _mm256_or_si256(a, _mm256_and_si256(set, _mm256_set1_epi8(16)))
                 }
                 fn lookup(table: &[i8; 16], indices: __m256i) -> __m256i {
                     _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast())), indices)

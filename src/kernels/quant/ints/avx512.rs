@@ -1,6 +1,6 @@
 //! Vectors of 512 bits with VNNI, for what is done lane by lane.
 
-use super::Lanewise;
+use super::{Lanewise, bits_of_quad, byte_of_quad};
 use std::arch::x86_64::*;
 
 /// Proof that the CPU has AVX-512 F, BW and VNNI.
@@ -60,6 +60,11 @@ impl Lanewise for Wide {
         }
         fn left<const N: i32>(a: __m512i, mask: u8) -> __m512i {
             _mm512_and_si512(_mm512_sll_epi16(a, _mm_cvtsi32_si128(N)), _mm512_set1_epi8(mask as i8))
+        }
+        fn add_fifth<const QUAD: usize>(a: __m512i, bits: __m512i) -> __m512i {
+            let bytes = _mm512_shuffle_epi8(bits, four_times(const { &byte_of_quad(QUAD) }.as_ptr()));
+            let set = _mm512_test_epi8_mask(bytes, _mm512_set1_epi32(bits_of_quad(QUAD) as i32));
+            _mm512_mask_add_epi8(a, set, a, _mm512_set1_epi8(16))
         }
         fn lookup(table: &[i8; 16], indices: __m512i) -> __m512i { _mm512_shuffle_epi8(four_times(table.as_ptr().cast()), indices) }
         fn magnitude(a: __m512i) -> __m512i { _mm512_abs_epi8(a) }

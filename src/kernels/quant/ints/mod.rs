@@ -27,6 +27,19 @@ use super::activations;
 use super::by_256::{load_u32, packed_scales_and_mins};
 use super::many::lanes::Lanes;
 
+/// For [`Lanewise::add_fifth`]: in each lane of 32 bits, four times the byte that a quad's bits are in; and in each byte the bit that is its.
+const fn byte_of_quad(quad: usize) -> [u8; 16] {
+    let (mut bytes, mut i) = ([0; 16], 0);
+    while i < 16 {
+        bytes[i] = (i / 4 * 4 + quad / 2) as u8;
+        i += 1;
+    }
+    bytes
+}
+const fn bits_of_quad(quad: usize) -> u32 {
+    0x0804_0201 << (quad % 2 * 4)
+}
+
 /// 2^(e − 128), as a denormal where it must be; e = 255 is no NaN here, as in llama.cpp.
 #[inline(always)]
 pub(super) fn half_power(e: u8) -> f32 {
@@ -65,7 +78,7 @@ pub(in crate::kernels) trait Lanewise: Copy {
     /// # Safety
     /// 4 bytes lie at `p`.
     unsafe fn splat_quad(self, p: *const u8) -> Self::B;
-    /// Bytes `indices` of each 16, 0 where one is not below 16.
+    /// Bytes `indices` of each 16, 0 where one is 128. (Others that are not below 16 there must be none.)
     fn pick(self, a: Self::B, indices: &[u8; 16]) -> Self::B;
     /// Each byte `n` bits further down; nothing in particular above.
     fn down(self, a: Self::B, n: usize) -> Self::B;
@@ -74,6 +87,8 @@ pub(in crate::kernels) trait Lanewise: Copy {
     fn right<const N: i32>(self, a: Self::B, mask: u8) -> Self::B;
     /// `(a << N) & mask` in each byte, for masks without the lower N bits.
     fn left<const N: i32>(self, a: Self::B, mask: u8) -> Self::B;
+    /// To byte k of each lane 16 is added if bit 4·QUAD + k of that lane of `bits` is set.
+    fn add_fifth<const QUAD: usize>(self, a: Self::B, bits: Self::B) -> Self::B;
     /// `table[i]` for each byte i of `indices`, all below 16.
     fn lookup(self, table: &[i8; 16], indices: Self::B) -> Self::B;
     /// The magnitude of signed bytes, as unsigned ones: 128 for −128.
@@ -133,7 +148,7 @@ pub(in crate::kernels) trait Lanewise: Copy {
     fn to_f32(self, a: Self::I) -> Self::F;
     fn splat_f(self, x: f32) -> Self::F;
     /// # Safety
-    /// An f32 of each row lies at `p`.
+    /// An f32 of each row lies at `p`, at any alignment.
     unsafe fn load_f(self, p: *const f32) -> Self::F;
     /// # Safety
     /// There is room at `p` for an f32 of each row.

@@ -1,7 +1,7 @@
 //! NEON, which every 64-bit ARM CPU has: a vector is two of 128 bits.
 
 use super::super::many::lanes::Two;
-use super::{Ints, Lanewise};
+use super::{Ints, Lanewise, bits_of_quad, byte_of_quad};
 use std::arch::aarch64::*;
 
 /// Proof that the CPU has NEON.
@@ -100,6 +100,13 @@ impl Lanewise for Neon {
         fn pick(a: B, indices: &[u8; 16]) -> B {
             let indices = vld1q_u8(indices.as_ptr());
             halves!(uint8x16x2_t, a => vqtbl1q_u8(a, indices))
+        }
+        fn add_fifth<const QUAD: usize>(a: B, bits: B) -> B {
+            let of_quad = vld1q_u8(const { &byte_of_quad(QUAD) }.as_ptr());
+            let mask = vreinterpretq_u8_u32(vdupq_n_u32(bits_of_quad(QUAD)));
+            halves!(uint8x16x2_t, a, bits => {
+                vorrq_u8(a, vandq_u8(vtstq_u8(vqtbl1q_u8(bits, of_quad), mask), vdupq_n_u8(16)))
+            })
         }
         fn down(a: B, n: usize) -> B { halves!(uint8x16x2_t, a => vshlq_u8(a, vdupq_n_s8(-(n as i8)))) }
         fn or(a: B, b: B) -> B { halves!(uint8x16x2_t, a, b => vorrq_u8(a, b)) }

@@ -68,6 +68,11 @@ impl Lanewise for Plain {
         std::array::from_fn(|i| if indices[i % 16] < 16 { a[i / 16 * 16 + usize::from(indices[i % 16])] } else { 0 })
     }
     #[inline]
+    fn add_fifth<const QUAD: usize>(self, a: B, bits: B) -> B {
+        let fifth = |i: usize| bits[i / 4 * 4 + QUAD / 2] >> (QUAD % 2 * 4 + i % 4) & 1;
+        std::array::from_fn(|i| a[i] + 16 * fifth(i))
+    }
+    #[inline]
     fn down(self, a: B, n: usize) -> B {
         a.map(|a| a >> n)
     }
