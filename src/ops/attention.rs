@@ -1,8 +1,8 @@
 //! Causal attention over a cache of blocks.
 //!
 //! **Order of summation.** Positions are cut into spans of [`SPAN`], counted from the sequence's first token. Of each span that a
-//! token sees, the weights are relative to the span's own largest score, and weighted values are added position by position; the
-//! spans are then merged in order. So a token's output has the same bits whoever computes it, in however many tasks, with
+//! token sees, the weights are relative to the span's own largest score, and weighted values are added position by position (in 8 bits block
+//! by block, each summed exactly); the spans are then merged in order. So a token's output has the same bits whoever computes it, in however many tasks, with
 //! whatever other tokens and sequences.
 //!
 //! **Tasks.** The query heads that share a kv head, of a few tokens of a sequence: a [`Tile`]. They read its keys and values once. If
