@@ -2,14 +2,14 @@
 //!
 //! The layers that see equally far are a group; each group has blocks of its own: for each layer the keys,
 //! `[n_kv_heads][head_dim][BLOCK]`, then the values, `[n_kv_heads][BLOCK][head_dim]`: both as attention's products read them. In 8 bits each head's
-//! lie as [`bytes`] says.
+//! lie as [`crate::kernels::bytes`] says.
 //! Memory grows by a block; nothing is ever moved. Blocks that a group's window has left behind are let go.
 #![forbid(unsafe_code)]
 
 use crate::arch::Spec;
 use crate::error::{Error, Result, try_vec};
 use crate::format::Float;
-use crate::kernels::{Kernels, bytes};
+use crate::kernels::Kernels;
 use crate::ops::Ctx;
 use crate::ops::attention::{BLOCK, KvType};
 use std::ops::Range;
@@ -49,10 +49,7 @@ impl KvShape {
 
     /// Bytes of one head's keys, and of its values, in one block.
     fn head_bytes(&self) -> (usize, usize) {
-        match self.kv_type.float() {
-            Some(dtype) => (BLOCK * self.head_dim * dtype.size(), BLOCK * self.head_dim * dtype.size()),
-            None => (bytes::key_bytes(self.head_dim), bytes::value_bytes(self.head_dim)),
-        }
+        self.kv_type.head_bytes(self.head_dim)
     }
     /// Bytes of one layer in one block.
     fn layer_bytes(&self) -> usize {

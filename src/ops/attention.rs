@@ -15,7 +15,7 @@ use super::{Ctx, Worker, grow};
 use crate::error::{Error, Result};
 use crate::format::Float;
 pub use crate::kernels::BLOCK;
-use crate::kernels::Kernels;
+use crate::kernels::{Kernels, bytes};
 use crate::threads::ColumnsMut;
 use span::SpanScratch;
 use std::ops::Range;
@@ -52,6 +52,14 @@ impl KvType {
             KvType::F16 => Some(Float::F16),
             KvType::Bf16 => Some(Float::Bf16),
             KvType::Q8_0 => None,
+        }
+    }
+
+    /// Bytes of a head's keys, and of its values, in one block.
+    pub fn head_bytes(self, head_dim: usize) -> (usize, usize) {
+        match self.float().map(|dtype| BLOCK * head_dim * dtype.size()) {
+            Some(bytes) => (bytes, bytes),
+            None => (bytes::key_bytes(head_dim), bytes::value_bytes(head_dim)),
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::report::Report;
 use crate::timing::{Times, seconds};
 use crate::weights;
 use engine::format::DType;
-use engine::kernels::{Isa, Kernels, Layout, bytes};
+use engine::kernels::{Isa, Kernels, Layout};
 use engine::ops::attention::{BLOCK, Blocks, Heads, Plan, attention};
 use engine::ops::{Ctx, Path, Worker};
 use engine::threads::Pool;
@@ -53,15 +53,8 @@ impl Case {
     }
     /// Bytes of keys and values.
     fn bytes(&self) -> f64 {
-        let (keys, values) = self.head_bytes();
+        let (keys, values) = self.kv_type.head_bytes(self.head_dim);
         ((keys + values) / BLOCK * self.kv_heads * (self.depth + self.tokens)) as f64
-    }
-    /// Of a head's keys in a block, and of its values.
-    fn head_bytes(&self) -> (usize, usize) {
-        match self.kv_type.float() {
-            Some(dtype) => (BLOCK * self.head_dim * dtype.size(), BLOCK * self.head_dim * dtype.size()),
-            None => (bytes::key_bytes(self.head_dim), bytes::value_bytes(self.head_dim)),
-        }
     }
     /// Operations a second at most: products of 16-bit integers, which keys and values in 8 bits take, are twice those of f32.
     fn arithmetic(&self, limits: &Limits) -> f64 {
@@ -181,7 +174,8 @@ struct Cached {
 
 impl Cached {
     fn new(case: &Case, random: &mut Random) -> Self {
-        let ((keys, values), blocks) = (case.head_bytes(), case.kv_heads * (case.depth + case.tokens).div_ceil(BLOCK));
+        let ((keys, values), blocks) =
+            (case.kv_type.head_bytes(case.head_dim), case.kv_heads * (case.depth + case.tokens).div_ceil(BLOCK));
         let Some(dtype) = case.kv_type.float() else { return Self::in_bytes(case, random, blocks) };
         let pool = weights::pool(random, dtype.into(), 0.5);
         let mut fill = |len: usize| {
@@ -197,7 +191,7 @@ impl Cached {
     }
 
     fn in_bytes(case: &Case, random: &mut Random, blocks: usize) -> Self {
-        let (key_bytes, value_bytes) = case.head_bytes();
+        let (key_bytes, value_bytes) = case.kv_type.head_bytes(case.head_dim);
         let (mut keys, mut values) = (vec![0; blocks * key_bytes], vec![0; blocks * value_bytes]);
         for (keys, values) in keys.chunks_exact_mut(key_bytes).zip(values.chunks_exact_mut(value_bytes)) {
             for position in 0..BLOCK {
@@ -278,7 +272,7 @@ impl Blocks for Cached {
         self.case.kv_type
     }
     fn block(&self, _: usize, block: usize, kv_head: usize) -> (&[u8], &[u8]) {
-        let (keys, values) = self.case.head_bytes();
+        let (keys, values) = self.case.kv_type.head_bytes(self.case.head_dim);
         (&self.keys[self.of(&self.keys, keys, block, kv_head)], &self.values[self.of(&self.values, values, block, kv_head)])
     }
 }
