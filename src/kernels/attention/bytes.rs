@@ -39,14 +39,12 @@ pub fn value_bytes(head_dim: usize) -> usize {
     (head_dim + size_of::<f32>()) * BLOCK
 }
 
-/// The scales of a block's values.
-pub fn value_scales(values: &[u8]) -> [f32; BLOCK] {
-    let mut scales = [0.0; BLOCK];
-    let bytes = &values[values.len() - size_of_val(&scales)..];
-    for (scale, bytes) in scales.iter_mut().zip(bytes.as_chunks().0) {
-        *scale = f32::from_le_bytes(*bytes);
+/// The scales of a block's values, [`BLOCK`] of them.
+pub fn value_scales(values: &[u8], to: &mut [f32]) {
+    let (_, scales) = values.split_at(values.len() - size_of::<f32>() * BLOCK);
+    for (to, bytes) in to.iter_mut().zip(scales.as_chunks().0) {
+        *to = f32::from_le_bytes(*bytes);
     }
-    scales
 }
 
 /// Queries with a block's keys (`scores[t, position]`), or weights with its values (`sums[t, element]`).

@@ -78,12 +78,13 @@ impl Task {
         let span = Span::new(self, kv, span);
         let SpanScratch { q, scores, block, words } = scratch;
         let scores = &mut scores[..self.queries() * SPAN];
-        match kv.kv_type(self.sequence).float() {
+        let dtype = kv.kv_type(self.sequence).float();
+        match dtype {
             Some(dtype) => span.score(dtype, q, block, scores),
             None => span.score_bytes(words, scores),
         }
         self.weigh(&span, scores, sums);
-        match kv.kv_type(self.sequence).float() {
+        match dtype {
             Some(dtype) => span.add_values(dtype, block, scores, sums),
             None => span.add_byte_values(words, scores, sums),
         }
@@ -163,15 +164,8 @@ impl<'a, B: Blocks> Span<'a, B> {
     /// `scores: [queries, SPAN]` of the scaled queries `q`, by keys of `dtype`.
     fn score(&self, dtype: Float, q: &[f32], converted: &mut [f32], scores: &mut [f32]) {
         let (task, dim) = (self.task, self.task.heads.head_dim);
-        for b in self.blocks.clone() {
-            let keys = Held::new(
-                task.kernels,
-                dtype,
-                self.block(b).0,
-                self.piece(b - self.blocks.start + AHEAD),
-                task.queries(),
-                converted,
-            );
+        for (i, b) in self.blocks.clone().enumerate() {
+            let keys = Held::new(task.kernels, dtype, self.block(b).0, self.piece(i + AHEAD), task.queries(), converted);
             let product = keys.product(BLOCK, dim, (q, dim), false);
             let mut out = ColumnsMut::whole(scores, task.queries(), SPAN);
             task.kernels.multiply_block(keys.dtype, &product, &mut out.sub(self.scored(b)));
@@ -182,12 +176,12 @@ impl<'a, B: Blocks> Span<'a, B> {
     fn add_values(&self, dtype: Float, converted: &mut [f32], weights: &[f32], sums: &mut [f32]) {
         let (task, dim, row) = (self.task, self.task.heads.head_dim, self.task.heads.row());
         let (group, n_tokens) = (task.heads.group(), task.rows.len());
-        for b in self.blocks.clone() {
+        for (i, b) in self.blocks.clone().enumerate() {
             let values = Held::new(
                 task.kernels,
                 dtype,
                 self.block(b).1,
-                self.piece(self.blocks.len() + b - self.blocks.start + AHEAD),
+                self.piece(self.blocks.len() + i + AHEAD),
                 task.queries(),
                 converted,
             );
@@ -225,14 +219,14 @@ impl<'a, B: Blocks> Span<'a, B> {
     /// [`Self::score`] by keys in 8 bits.
     fn score_bytes(&self, words: &Words, scores: &mut [f32]) {
         let (task, dim) = (self.task, self.task.heads.head_dim);
-        for b in self.blocks.clone() {
+        for (i, b) in self.blocks.clone().enumerate() {
             let product = ByteProduct {
                 block: self.block(b).0,
                 head_dim: dim,
                 x: &words.q,
                 ld_x: dim.next_multiple_of(2),
                 x_scales: &words.q_scales[..task.queries()],
-                next: self.piece(b - self.blocks.start + BYTES_AHEAD),
+                next: self.piece(i + BYTES_AHEAD),
             };
             let mut out = ColumnsMut::whole(scores, task.queries(), SPAN);
             task.kernels.multiply_keys(&product, &mut out.sub(self.scored(b)));
@@ -244,7 +238,7 @@ impl<'a, B: Blocks> Span<'a, B> {
         let (task, dim, row) = (self.task, self.task.heads.head_dim, self.task.heads.row());
         let mut scales = [0.0; SPAN];
         for b in self.blocks.clone() {
-            scales[b * BLOCK..][..BLOCK].copy_from_slice(&bytes::value_scales(self.block(b).1));
+            bytes::value_scales(self.block(b).1, &mut scales[b * BLOCK..][..BLOCK]);
         }
         let within = self.blocks.start * BLOCK..self.blocks.end * BLOCK;
         let rows = weights.chunks_exact_mut(SPAN).zip(words.weights.chunks_exact_mut(SPAN)).zip(&mut words.scales);
@@ -255,14 +249,14 @@ impl<'a, B: Blocks> Span<'a, B> {
             *scale = task.kernels.to_words(&weights[seen.clone()], &mut words[seen.clone()]);
             words[seen.end..within.end].fill(0);
         }
-        for b in self.blocks.clone() {
+        for (i, b) in self.blocks.clone().enumerate() {
             let product = ByteProduct {
                 block: self.block(b).1,
                 head_dim: dim,
                 x: &words.weights[b * BLOCK..],
                 ld_x: SPAN,
                 x_scales: &words.scales[..task.queries()],
-                next: self.piece(self.blocks.len() + b - self.blocks.start + BYTES_AHEAD),
+                next: self.piece(self.blocks.len() + i + BYTES_AHEAD),
             };
             let mut out = ColumnsMut::whole(sums, task.queries(), row);
             task.kernels.multiply_values(&product, &mut out.sub(0..dim));
