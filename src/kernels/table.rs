@@ -293,7 +293,7 @@ const DOTS: super::tiles::Functions = super::tiles::Functions {
 
 /// AVX-512 with VNNI, and tiles.
 #[cfg(target_arch = "x86_64")]
-static AMX: Kernels = Kernels { isa: Isa::Amx, tiles: Some(AMX_TILES), ..AVX512_VNNI_TABLE };
+pub(super) static AMX: Kernels = Kernels { isa: Isa::Amx, tiles: Some(AMX_TILES), ..AVX512_VNNI_TABLE };
 #[cfg(target_arch = "x86_64")]
 const AMX_TILES: super::tiles::Functions = tiles!(
     super::simd::avx512::Avx512,

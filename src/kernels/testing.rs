@@ -36,14 +36,29 @@ pub fn tables_with_tiles() -> Vec<(&'static str, &'static Kernels)> {
     if Isa::Avx2.available() {
         tables.push(("emulated tiles, avx2", &table::AVX2_EMULATED_TILES));
     }
-    for isa in [Isa::Avx512, Isa::Amx] {
-        if isa.available() && table::of(isa).tiles.is_some() {
-            tables.push((isa.name(), table::of(isa)));
-        } else {
-            eprintln!("SKIPPED: this CPU has no tiles with {}", isa.name());
-        }
+    if Isa::Avx512.available() && table::of(Isa::Avx512).tiles.is_some() {
+        tables.push((Isa::Avx512.name(), table::of(Isa::Avx512)));
+    } else {
+        eprintln!("SKIPPED: this CPU has no dot products of bf16, or not for tiles");
+    }
+    match amx_or_emulated() {
+        Some(amx) => tables.push(amx),
+        None => eprintln!("SKIPPED: this CPU has no AVX-512 with VNNI beside which AMX could be emulated"),
     }
     tables
+}
+
+/// The table of AMX, with its name; on a CPU that has all of it but the tiles its instructions are emulated.
+pub fn amx_or_emulated() -> Option<(&'static str, &'static Kernels)> {
+    if Isa::Amx.available() {
+        return Some((Isa::Amx.name(), table::of(Isa::Amx)));
+    }
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    if Isa::Avx512.available() && is_x86_feature_detected!("avx512vnni") {
+        super::tiles::trapped::install();
+        return Some(("amx, its instructions emulated", &table::AMX));
+    }
+    None
 }
 
 /// A small generator of repeatable numbers (xorshift64*).

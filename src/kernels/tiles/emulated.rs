@@ -97,7 +97,7 @@ fn odd(x: u32) -> f32 {
 }
 
 /// As Intel's manual describes it: denormals are zeros, in and out.
-fn tdpbf16ps(c: &mut Tile, a: &Tile, b: &Tile) {
+pub(super) fn tdpbf16ps(c: &mut Tile, a: &Tile, b: &Tile) {
     let (even, odd) = (|x| flush(even(x)), |x| flush(odd(x)));
     for m in 0..16 {
         for n in 0..16 {

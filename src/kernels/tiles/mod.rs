@@ -41,6 +41,8 @@ pub(super) mod permission;
 pub(super) mod product;
 #[cfg(all(test, target_arch = "x86_64"))]
 mod tests;
+#[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]
+pub(super) mod trapped;
 
 use super::quant::{Quants, row};
 use super::{Kernels, Matrix};

@@ -313,6 +313,16 @@ fn no_inputs_and_no_tokens() {
     }
 }
 
+/// Threads are the host's, which must not find tiles in them.
+#[cfg(target_os = "linux")]
+#[test]
+fn tiles_are_given_back() {
+    if let Some((_, kernels)) = amx_or_emulated().filter(|_| !Isa::Amx.available()) {
+        Case::new(DType::BF16, Layout::OutIn, 33, 70, 17).run(kernels);
+        assert!(super::trapped::released());
+    }
+}
+
 #[test]
 fn which_weights() {
     for (_, kernels) in tables_with_tiles() {
@@ -380,8 +390,8 @@ fn packings() -> Vec<Packing> {
     if Isa::Avx2.available() {
         packings.push(Packing { name: "avx2", kernels: &table::AVX2_EMULATED_TILES, pack: avx2 });
     }
-    if Isa::Amx.available() {
-        packings.push(Packing { name: "amx", kernels: table::of(Isa::Amx), pack: amx });
+    if let Some((name, kernels)) = amx_or_emulated() {
+        packings.push(Packing { name, kernels, pack: amx });
     }
     packings
 }
