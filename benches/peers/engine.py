@@ -8,6 +8,7 @@ import numpy as np
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 WEIGHTS = {"keep": 0, "f32": 1, "bf16": 2}
+KV_TYPES = {"f32": 1, "f16": 2, "bf16": 3, "q8_0": 4}
 
 
 def skip(reason):
@@ -19,6 +20,10 @@ class LoadOptions(ctypes.Structure):
     _fields_ = [("struct_size", ctypes.c_uint32), ("threads", ctypes.c_uint32), ("isa", ctypes.c_int32), ("weights", ctypes.c_int32),
                 ("mapping", ctypes.c_int32), ("flags", ctypes.c_uint32), ("progress", ctypes.c_void_p), ("user_data", ctypes.c_void_p),
                 ("profile", ctypes.c_uint32), ("matmul", ctypes.c_int32)]
+
+
+class CacheOptions(ctypes.Structure):
+    _fields_ = [("struct_size", ctypes.c_uint32), ("kv_type", ctypes.c_int32), ("max_tokens", ctypes.c_size_t), ("rewind_tokens", ctypes.c_size_t)]
 
 
 class Request(ctypes.Structure):
@@ -45,12 +50,13 @@ class Engine:
 
     name = "engine"
 
-    def __init__(self, path, weights="keep", threads=2):
+    def __init__(self, path, weights="keep", threads=2, kv_type="f32"):
         self.lib = library()
         options = LoadOptions(ctypes.sizeof(LoadOptions), threads, 0, WEIGHTS[weights], 0, 0, None, None, 0, 0)
         self.model, self.cache = ctypes.c_void_p(), ctypes.c_void_p()
         self.check(self.lib.engine_load_model(str(path).encode(), ctypes.byref(options), ctypes.byref(self.model)))
-        self.check(self.lib.engine_new_cache(self.model, None, ctypes.byref(self.cache)))
+        options = CacheOptions(ctypes.sizeof(CacheOptions), KV_TYPES[kv_type], 0, 0)
+        self.check(self.lib.engine_new_cache(self.model, ctypes.byref(options), ctypes.byref(self.cache)))
         self.vocab = self.lib.engine_model_vocab_size(self.model)
         self.others = []
 

@@ -4,7 +4,7 @@ import ctypes
 import llama_cpp
 import numpy as np
 
-F32, F16 = 0, 1
+F32, F16, Q8_0 = 0, 1, 8
 
 
 class LlamaCpp:

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """This library and its peers on the same files in turns: prefill, decode, batches, start, memory.
 
-    python3 benches/peers/speed.py MODEL.gguf [...] [--only PART ...] [--threads 2] [--rounds 3] [--steps 32] [--json FILE]
+    python3 benches/peers/speed.py MODEL.gguf [...] [--only PART ...] [--kv f32] [--threads 2] [--rounds 3] [--steps 32] [--json FILE]
 
 Files: those that `make bench` writes to target/bench-models, or any other. --only takes parts of the rows' names (prefill/512, decode/0,
 decode/2048, batch/1 to batch/16, start). Each round runs every program once, one after the other; a row has each program's median, and of
 each peer the ratio of this library's figure to its own in the same round: the median, smallest and largest.
 
-llama.cpp runs with its 16-bit cache (ours has 32), with flash attention on and off, and the better of the two counts. PyTorch runs
-transformers' model of the same shape in the file's type, f32 or bf16. A peer that is not installed, or has no such type, is named.
+Our keys and values are of --kv (f32, f16, bf16 or q8_0), llama.cpp's of 16 bits, with flash attention on and off, and with --kv q8_0 also of
+8 bits; the best of these counts. PyTorch runs transformers' model of the same shape in the file's type, f32 or bf16. A peer that is not installed, or has no such type, is named.
 """
 import argparse
 import json
@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from engine import Engine, skip
+from engine import KV_TYPES, Engine, skip
 
 ROWS = ["prefill/512", "decode/0", "decode/2048", "batch/1", "batch/2", "batch/4", "batch/8", "batch/16", "start"]
 PROMPT = 8  # of a batch's sequences
@@ -49,7 +49,7 @@ class Programs:
 
     def __init__(self, path, found, args, notes):
         self.path, self.args, self.found, self.notes = path, args, dict(found), notes
-        self.engine = Engine(path, threads=args.threads)
+        self.engine = Engine(path, threads=args.threads, kv_type=args.kv)
         self.all = {"engine": self.engine}
         if "PyTorch" in found:
             try:
@@ -63,10 +63,13 @@ class Programs:
         if "llama.cpp" in self.found:
             api, model = self.found["llama.cpp"], None
             try:
-                for flash in (True, False):
-                    context = api.LlamaCpp(self.path, self.args.threads, tokens * sequences, flash, api.F16, sequences, model)
+                settings = [("with flash attention", True, api.F16), ("without flash attention", False, api.F16)]
+                if self.args.kv == "q8_0":
+                    settings.append(("in 8 bits", True, api.Q8_0))
+                for name, flash, kv_type in settings:
+                    context = api.LlamaCpp(self.path, self.args.threads, tokens * sequences, flash, kv_type, sequences, model)
                     model = context.model
-                    with_llama[f"llama.cpp {'with' if flash else 'without'} flash attention"] = context
+                    with_llama[f"llama.cpp {name}"] = context
             except RuntimeError as error:
                 self.notes.append(str(error))
                 del self.found["llama.cpp"]
@@ -74,7 +77,7 @@ class Programs:
 
     def close(self, contexts):
         # The first one owns the model, so it goes last.
-        for name in sorted(set(contexts) - set(self.all), reverse=True):
+        for name in reversed([name for name in contexts if name not in self.all]):
             contexts[name].close()
 
 
@@ -161,7 +164,7 @@ def start(names, path, args, notes):
 
 
 def compare(figures, lower_is_better):
-    """Of each peer (of llama.cpp's settings the better one) the ratios to ours, so that more than 1 means that ours is ahead."""
+    """Of each peer (of llama.cpp's settings the best one) the ratios to ours, so that more than 1 means that ours is ahead."""
     medians = {name: statistics.median(values) for name, values in figures.items()}
     llama = [name for name in figures if name.startswith("llama.cpp")]
     best = (min if lower_is_better else max)(llama, key=medians.get, default=None)
@@ -178,7 +181,7 @@ def show(row, figures, unit):
     medians, ratios = compare(figures, unit == "s")
     print(f"  {row:12} engine {medians.pop('engine'):9.3f} {unit}", flush=True)
     for name, median in medians.items():
-        ratio = "ratio {:.2f} ({:.2f} to {:.2f})".format(*ratios[name]) if name in ratios else "the worse setting"
+        ratio = "ratio {:.2f} ({:.2f} to {:.2f})".format(*ratios[name]) if name in ratios else "not its best setting"
         print(f"  {'':12} {name:32} {median:9.3f} {unit}   {ratio}", flush=True)
     return {"row": row, "unit": unit, "rounds": figures, "ratios": ratios}
 
@@ -226,6 +229,7 @@ def main():
     parser.add_argument("--only", nargs="+", default=[])
     for name, default in (("threads", 2), ("rounds", 3), ("steps", 32)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--kv", choices=KV_TYPES, default="f32")
     parser.add_argument("--json")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -239,7 +243,7 @@ def main():
         skip("there is no peer")
     results = [measure(path, found, args) for path in args.models]
     if args.json:
-        Path(args.json).write_text(json.dumps({"threads": args.threads, "missing": missing, "models": results}, indent=1) + "\n")
+        Path(args.json).write_text(json.dumps({"threads": args.threads, "kv": args.kv, "missing": missing, "models": results}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 //!
 //! - start: process start to the first token of a prompt of 4, with the file in the page cache; the load within it; memory.
 //! - prefill/N: N tokens in one step, the logits of the last; operations are those of the layers' matrices.
-//! - decode/D: steps of one token in a cache of D tokens; the bytes are those of the weights, keys and values that a step reads.
+//! - decode/D: steps of one token in a cache of D tokens; the bytes are those of the weights, keys and values that a step reads. Keys and values
+//!   are f32; decode-kv-f16/D and decode-kv-q8_0/D: in 16 and in 8 bits.
 //! - batch/B: B sequences, a token of each in one `step_batch`.
 //! - profile/STEP: where the time of such a step goes, op by op.
 
@@ -14,11 +15,12 @@ mod steps;
 
 use crate::machine::Limits;
 use crate::report::Report;
-use engine::{LoadOptions, Model, Recipe};
+use engine::{KvType, LoadOptions, Model, Recipe};
 use shapes::{GPT2, LLAMA2_7B, OLMO2_1B, Shape, TINYLLAMA, Weights};
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
+use steps::{CACHES, Steps};
 
 const Q8_0: Weights = Weights::Quantised(Recipe::Q8_0);
 const Q4_K_M: Weights = Weights::Quantised(Recipe::Q4KM);
@@ -57,13 +59,16 @@ pub fn run(report: &mut Report<'_>) -> Result<(), String> {
         let wanted = |row: &str, sizes: &[usize]| -> Vec<usize> {
             sizes.iter().copied().filter(|size| report.wants(&format!("{name}/{row}/{size}"))).collect()
         };
-        let (prefills, depths) = (wanted("prefill", prefills), wanted("decode", depths));
-        let (batches, profiled) = (wanted("batch", batches), profile::wanted(report, &name));
-        let lists = [&prefills, &depths, &batches];
-        if !wants_start && profiled.is_empty() && lists.iter().all(|list| list.is_empty()) {
+        let (prefills, batches) = (wanted("prefill", prefills), wanted("batch", batches));
+        // Without tokens in it, all caches are alike.
+        let decodes =
+            CACHES.map(|(kv_type, row)| (kv_type, wanted(row, if kv_type == KvType::F32 { depths } else { &depths[1..] })));
+        let profiled = profile::wanted(report, &name);
+        let steps = Steps { prefills, decodes, batches };
+        if !wants_start && profiled.is_empty() && steps.is_empty() {
             continue;
         }
-        measure(report, &name, (shape, *weights), wants_start, lists, &profiled).map_err(|e| format!("{name}: {e}"))?;
+        measure(report, &name, (shape, *weights), wants_start, &steps, &profiled).map_err(|e| format!("{name}: {e}"))?;
     }
     Ok(())
 }
@@ -73,7 +78,7 @@ fn measure(
     name: &str,
     (shape, weights): (&Shape, Weights),
     wants_start: bool,
-    [prefills, depths, batches]: [&Vec<usize>; 3],
+    steps: &Steps,
     profiled: &[profile::Step],
 ) -> Result<(), String> {
     let options = report.options;
@@ -85,11 +90,9 @@ fn measure(
     if wants_start {
         start::measure(report, &subject)?;
     }
-    if [prefills, depths, batches].iter().any(|list| !list.is_empty()) {
+    if !steps.is_empty() {
         let model = subject.load(options.threads, false)?;
-        steps::prefills(report, &subject, &model, prefills).map_err(|e| e.to_string())?;
-        steps::decodes(report, &subject, &model, depths).map_err(|e| e.to_string())?;
-        steps::batches(report, &subject, &model, batches).map_err(|e| e.to_string())?;
+        steps.measure(report, &subject, &model).map_err(|e| e.to_string())?;
     }
     if !profiled.is_empty() {
         let model = subject.load(options.threads, true)?;

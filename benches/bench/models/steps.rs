@@ -5,7 +5,8 @@ use crate::random::Random;
 use crate::report::Report;
 use crate::timing::{Times, seconds};
 use engine::model::{Logits, Request, step_batch};
-use engine::{Cache, CacheOptions, LoadOptions, Model, Result};
+use engine::ops::attention::BLOCK;
+use engine::{Cache, CacheOptions, KvType, LoadOptions, Model, Result};
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,30 @@ use std::time::Duration;
 /// No more runs of a row begin after this.
 const BUDGET: Duration = Duration::from_secs(20);
 
-pub fn prefills(report: &mut Report<'_>, subject: &Subject<'_>, model: &Arc<Model>, sizes: &[usize]) -> Result<()> {
+/// The caches that decode is measured with, and what their rows are called.
+pub const CACHES: [(KvType, &str); 3] =
+    [(KvType::F32, "decode"), (KvType::F16, "decode-kv-f16"), (KvType::Q8_0, "decode-kv-q8_0")];
+
+/// Which rows of a model are wanted: tokens of a prompt, depths of each cache, sequences of a batch.
+pub struct Steps {
+    pub prefills: Vec<usize>,
+    pub decodes: [(KvType, Vec<usize>); 3],
+    pub batches: Vec<usize>,
+}
+
+impl Steps {
+    pub fn is_empty(&self) -> bool {
+        self.prefills.is_empty() && self.decodes.iter().all(|(_, depths)| depths.is_empty()) && self.batches.is_empty()
+    }
+
+    pub fn measure(&self, report: &mut Report<'_>, subject: &Subject<'_>, model: &Arc<Model>) -> Result<()> {
+        prefills(report, subject, model, &self.prefills)?;
+        decodes(report, subject, model, &self.decodes)?;
+        batches(report, subject, model, &self.batches)
+    }
+}
+
+fn prefills(report: &mut Report<'_>, subject: &Subject<'_>, model: &Arc<Model>, sizes: &[usize]) -> Result<()> {
     let (mut random, mut logits) = (Random::new(2), vec![0.0; model.vocab_size()]);
     for &n in sizes {
         if too_long(report, subject, &format!("prefill {n:5}"), n) {
@@ -45,31 +69,35 @@ pub fn prefills(report: &mut Report<'_>, subject: &Subject<'_>, model: &Arc<Mode
     Ok(())
 }
 
-pub fn decodes(report: &mut Report<'_>, subject: &Subject<'_>, model: &Arc<Model>, depths: &[usize]) -> Result<()> {
-    let steps = report.options.pick(64, 16);
-    let mut random = Random::new(3);
-    let mut cache = model.new_cache(&CacheOptions::default())?;
-    let weights = if depths.is_empty() { 0 } else { weights_per_step(subject)? };
-    for &depth in depths {
-        if too_long(report, subject, &format!("decode {depth:6}"), depth + steps) {
-            continue;
+fn decodes(report: &mut Report<'_>, subject: &Subject<'_>, model: &Arc<Model>, wanted: &[(KvType, Vec<usize>)]) -> Result<()> {
+    if wanted.iter().all(|(_, depths)| depths.is_empty()) {
+        return Ok(());
+    }
+    let (steps, weights) = (report.options.pick(64, 16), weights_per_step(subject)?);
+    for ((kv_type, depths), (_, row)) in wanted.iter().zip(CACHES) {
+        let mut random = Random::new(3);
+        let mut cache = model.new_cache(&CacheOptions { kv_type: *kv_type, ..Default::default() })?;
+        for &depth in depths {
+            if too_long(report, subject, &format!("{row} {depth:6}"), depth + steps) {
+                continue;
+            }
+            fill(&mut cache, &mut random, depth)?;
+            let times = decode(&mut cache, &random.tokens(steps, model.vocab_size()))?;
+            let read = (weights + key_and_value_bytes(&cache, *kv_type)) as f64;
+            let (rate, of_bandwidth) = (1.0 / times.median(), read / times.median() / subject.limits.bandwidth);
+            let line = format!(
+                "{row} {depth:6} {rate:8.2} tokens/s {:8.1} GB/s  {:3.0} % of the bandwidth ({} steps, {:.0} % apart)",
+                read / times.median() / 1e9,
+                100.0 * of_bandwidth,
+                times.runs(),
+                100.0 * times.spread()
+            );
+            let figures = json!({
+                "tokens_per_s": rate, "bytes_per_step": read, "of_bandwidth": of_bandwidth, "runs": times.runs(),
+                "spread": times.spread(), "bandwidth": subject.limits.bandwidth,
+            });
+            report.row(&format!("{}/{row}/{depth}", subject.name), &line, figures);
         }
-        fill(&mut cache, &mut random, depth)?;
-        let times = decode(&mut cache, &random.tokens(steps, model.vocab_size()))?;
-        let read = (weights + key_and_value_bytes(&cache)) as f64;
-        let (rate, of_bandwidth) = (1.0 / times.median(), read / times.median() / subject.limits.bandwidth);
-        let line = format!(
-            "decode {depth:6} {rate:8.2} tokens/s {:8.1} GB/s  {:3.0} % of the bandwidth ({} steps, {:.0} % apart)",
-            read / times.median() / 1e9,
-            100.0 * of_bandwidth,
-            times.runs(),
-            100.0 * times.spread()
-        );
-        let figures = json!({
-            "tokens_per_s": rate, "bytes_per_step": read, "of_bandwidth": of_bandwidth, "runs": times.runs(), "spread": times.spread(),
-            "bandwidth": subject.limits.bandwidth,
-        });
-        report.row(&format!("{}/decode/{depth}", subject.name), &line, figures);
     }
     Ok(())
 }
@@ -102,16 +130,17 @@ fn weights_per_step(subject: &Subject<'_>) -> Result<usize> {
     cache.step(&[1], Some(&mut vec![0.0; model.vocab_size()]))?;
     let bytes = cache.profile().map_or(0, |profile| profile.passes().bytes as usize);
     // The token's key and value are written and read.
-    Ok(bytes - 2 * key_and_value_bytes(&cache))
+    Ok(bytes - 2 * key_and_value_bytes(&cache, KvType::F32))
 }
 
 /// Bytes of the keys and values that a cache holds.
-fn key_and_value_bytes(cache: &Cache) -> usize {
+fn key_and_value_bytes(cache: &Cache, kv_type: KvType) -> usize {
     let spec = cache.model().spec();
-    2 * size_of::<f32>() * spec.n_layers() * spec.kv_size() * cache.len()
+    let (keys, values) = kv_type.head_bytes(spec.head_dim);
+    (keys + values) / BLOCK * spec.n_kv_heads * spec.n_layers() * cache.len()
 }
 
-pub fn batches(report: &mut Report<'_>, subject: &Subject<'_>, model: &Arc<Model>, sizes: &[usize]) -> Result<()> {
+fn batches(report: &mut Report<'_>, subject: &Subject<'_>, model: &Arc<Model>, sizes: &[usize]) -> Result<()> {
     let (steps, vocab) = (report.options.pick(32, 8), model.vocab_size());
     let mut random = Random::new(4);
     let mut alone = None;
