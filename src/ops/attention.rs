@@ -28,7 +28,7 @@ const TILE_QUERIES: usize = 64;
 /// With fewer tasks for each thread the spans become tasks.
 const TASKS_PER_THREAD: usize = 4;
 /// Merging fewer elements than this takes less time than a parallel region.
-const MERGE_ALONE: usize = 1 << 16;
+const MERGE_ALONE: usize = 1 << 13;
 
 /// How keys and values are held.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -321,7 +321,7 @@ impl Task {
                 continue;
             }
             let max = before.max(now);
-            let (before, now) = ((before - max).exp(), (now - max).exp()); // one of them is 1
+            let (before, now) = if before > now { (1.0, (now - max).exp()) } else { ((before - max).exp(), 1.0) };
             self.kernels.blend(&mut total[..dim], before, &part[..dim], now);
             total[dim] = max;
             total[dim + 1] = total[dim + 1] * before + part[dim + 1] * now;
