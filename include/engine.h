@@ -148,6 +148,11 @@
 /// one, which gives other tokens than the model was trained on for some texts; without it, such a file has no tokenizer.
 #define ENGINE_LOAD_DEFAULT_PRE_TOKENIZER 1
 
+/// engine_load_options.flags: each of the model's own threads stays on a physical core of its own, of those that the thread which loads
+/// may use; the first of them is left to the threads that call, which are never moved. ENGINE_ERR_BAD_ARGUMENT if there are fewer cores
+/// than threads, ENGINE_ERR_UNSUPPORTED on other systems than Linux. Models that are all loaded so share these cores.
+#define ENGINE_LOAD_PIN_THREADS 2
+
 /// engine_cache_options.kv_type: ENGINE_KV_F32.
 #define ENGINE_KV_DEFAULT 0
 

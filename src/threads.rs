@@ -92,10 +92,20 @@ pub struct Pool {
 impl Pool {
     /// A pool of `threads` threads, the caller counted in; 0 means [`available_cores`].
     pub fn new(threads: usize) -> Result<Self> {
+        Self::make(threads, false)
+    }
+
+    /// The same, each worker on a core of its own for good. The first core is for the caller, who stays where it is let run.
+    pub fn pinned(threads: usize) -> Result<Self> {
+        Self::make(threads, true)
+    }
+
+    fn make(threads: usize, pinned: bool) -> Result<Self> {
         if threads > MAX_THREADS {
             return Err(Error::bad_argument(format!("{threads} threads asked for, the most is {MAX_THREADS}")));
         }
         let threads = if threads == 0 { available_cores().min(MAX_THREADS) } else { threads };
+        let cores = if pinned { cores::for_each_thread(threads)? } else { Vec::new() };
         let shared = Shared {
             state: Alone(AtomicU64::new(0)),
             job: UnsafeCell::new(None),
@@ -119,6 +129,9 @@ impl Pool {
                 Error::new(ErrorKind::OutOfMemory, format!("cannot start worker thread {thread} of {}: {e}", threads - 1))
             })?;
             pool.workers.push(worker);
+            if let (Some(core), Some(worker)) = (cores.get(thread), pool.workers.last()) {
+                core.hold(worker)?;
+            }
         }
         Ok(pool)
     }
@@ -563,6 +576,30 @@ mod tests {
         }
         assert_eq!(Pool::new(MAX_THREADS + 1).err().map(|e| e.kind()), Some(ErrorKind::BadArgument));
         assert_eq!(Pool::new(0).unwrap().threads(), available_cores());
+    }
+
+    /// Each worker sees another core's CPUs, none of them the first core's; the caller sees what it saw.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn pinned_workers_stay_on_their_cores() {
+        let before = cores::affinity().unwrap();
+        let pool = Pool::pinned(0).unwrap();
+        let threads = pool.threads();
+        assert_eq!(threads, available_cores());
+        let mut seen = vec![None; threads];
+        // Every thread has a task, and waits in it for the others.
+        let barrier = std::sync::Barrier::new(threads);
+        pool.for_each(&mut seen, threads, |seen, _| {
+            *seen = cores::affinity();
+            barrier.wait();
+        });
+        let mut seen: Vec<Vec<usize>> = seen.into_iter().map(Option::unwrap).collect();
+        assert_eq!(seen.remove(0), before);
+        let of_workers: Vec<usize> = seen.concat();
+        assert!(seen.iter().all(|cpus| !cpus.is_empty()) && of_workers.iter().all(|cpu| before[1..].contains(cpu)));
+        assert_eq!(of_workers.len(), of_workers.iter().collect::<std::collections::BTreeSet<_>>().len());
+        let most = cores::for_each_thread(1).unwrap().len();
+        assert_eq!(Pool::pinned(most + 1).err().map(|e| e.kind()), Some(ErrorKind::BadArgument));
     }
 
     #[cfg(target_os = "linux")]

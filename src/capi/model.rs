@@ -128,6 +128,7 @@ pub(super) fn load_options<'o>(options: Option<&engine_load_options>) -> Result<
         weights: options.weights()?,
         mapping: options.mapping()?,
         unknown_pre_tokenizer: options.unknown_pre_tokenizer()?,
+        pin_threads: options.pin_threads()?,
         profile: options.profile()?,
         matmul: options.matmul()?,
         progress: None,

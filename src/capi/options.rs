@@ -66,6 +66,10 @@ pub const ENGINE_MATMUL_SPLIT: i32 = 1;
 /// engine_load_options.flags: where a GGUF file names a pre-tokenizer that this version does not know, texts are split by the default
 /// one, which gives other tokens than the model was trained on for some texts; without it, such a file has no tokenizer.
 pub const ENGINE_LOAD_DEFAULT_PRE_TOKENIZER: u32 = 1;
+/// engine_load_options.flags: each of the model's own threads stays on a physical core of its own, of those that the thread which loads
+/// may use; the first of them is left to the threads that call, which are never moved. ENGINE_ERR_BAD_ARGUMENT if there are fewer cores
+/// than threads, ENGINE_ERR_UNSUPPORTED on other systems than Linux. Models that are all loaded so share these cores.
+pub const ENGINE_LOAD_PIN_THREADS: u32 = 2;
 
 /// engine_cache_options.kv_type: ENGINE_KV_F32.
 pub const ENGINE_KV_DEFAULT: i32 = 0;
@@ -251,12 +255,20 @@ impl engine_load_options {
         }
     }
 
-    pub(super) fn unknown_pre_tokenizer(&self) -> Result<UnknownPre> {
-        match self.flags {
-            0 => Ok(UnknownPre::Refuse),
-            ENGINE_LOAD_DEFAULT_PRE_TOKENIZER => Ok(UnknownPre::UseDefault),
+    /// Whether `flag` is among the flags, all of which must be known.
+    fn flag(&self, flag: u32) -> Result<bool> {
+        match self.flags & !(ENGINE_LOAD_DEFAULT_PRE_TOKENIZER | ENGINE_LOAD_PIN_THREADS) {
+            0 => Ok(self.flags & flag != 0),
             other => unknown("flags", format_args!("{other:#x}")),
         }
+    }
+
+    pub(super) fn unknown_pre_tokenizer(&self) -> Result<UnknownPre> {
+        Ok(if self.flag(ENGINE_LOAD_DEFAULT_PRE_TOKENIZER)? { UnknownPre::UseDefault } else { UnknownPre::Refuse })
+    }
+
+    pub(super) fn pin_threads(&self) -> Result<bool> {
+        self.flag(ENGINE_LOAD_PIN_THREADS)
     }
 
     pub(super) fn profile(&self) -> Result<bool> {

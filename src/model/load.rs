@@ -85,6 +85,8 @@ pub type Progress<'a> = &'a mut dyn FnMut(f32) -> bool;
 pub struct LoadOptions<'a> {
     /// Threads, the caller's counted in; 0: physical cores this process may use.
     pub threads: usize,
+    /// Whether each worker thread stays on a core of its own ([`Pool::pinned`]).
+    pub pin_threads: bool,
     /// Instruction set; `None`: the best this CPU has (or the environment's `ENGINE_ISA`).
     pub isa: Option<Isa>,
     /// Conversion of the weights.
@@ -104,7 +106,7 @@ pub struct LoadOptions<'a> {
 /// See [`Model::load`].
 pub(super) fn load(path: &Path, options: LoadOptions<'_>) -> Result<Arc<Model>> {
     let kernels = Kernels::select(options.isa)?;
-    let pool = Pool::new(options.threads)?;
+    let pool = if options.pin_threads { Pool::pinned(options.threads)? } else { Pool::new(options.threads)? };
     let mut source = format::open(path, options.mapping)?;
     let (spec, names) = arch::identify(&source)?;
     let (name, file_type) = (source.name()?, source.file_type());

@@ -121,6 +121,11 @@ static void values(const char *path, const engine_model *model)
     CHECK_STATUS(ENGINE_ERR_BAD_ARGUMENT, "mapping: 77", WITH(mapping, 77));
     CHECK_STATUS(ENGINE_ERR_BAD_ARGUMENT, "flags: 0x4", WITH(flags, 4));
     CHECK_STATUS(ENGINE_ERR_BAD_ARGUMENT, "threads", WITH(threads, UINT32_MAX));
+    for (i = 0; i <= (ENGINE_LOAD_DEFAULT_PRE_TOKENIZER | ENGINE_LOAD_PIN_THREADS); i++) CHECK_OK(WITH(flags, (uint32_t)i));
+    load.threads = 0;
+    CHECK_OK(try_load(path, &load));
+    load.threads = 1024;
+    CHECK_STATUS(ENGINE_ERR_BAD_ARGUMENT, "each on a core of its own", try_load(path, &load));
 #undef WITH
 
 #define WITH(value) (engine_cache_options_init(&cache), cache.kv_type = (value), try_cache(model, &cache))
