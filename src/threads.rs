@@ -95,7 +95,7 @@ impl Pool {
         Self::make(threads, false)
     }
 
-    /// The same, each worker on a core of its own for good. The first core is for the caller, who stays where it is let run.
+    /// The same, each worker on a core of its own for good. The first core is left to the caller, who is not moved.
     pub fn pinned(threads: usize) -> Result<Self> {
         Self::make(threads, true)
     }

@@ -19,13 +19,13 @@ pub(super) fn for_each_thread(threads: usize) -> Result<Vec<Core>> {
     if threads > cores.len() {
         let n = cores.len();
         return Err(Error::bad_argument(format!(
-            "{threads} threads asked for, each on a core of its own: this process may use {n}"
+            "{threads} threads asked for, each on a core of its own: this thread may use {n}"
         )));
     }
     Ok(cores)
 }
 
-/// The CPUs of a core that this process may use.
+/// The CPUs of a core that this thread may use.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Core(Vec<usize>);
 
