@@ -129,9 +129,9 @@ impl Pool {
                 Error::new(ErrorKind::OutOfMemory, format!("cannot start worker thread {thread} of {}: {e}", threads - 1))
             })?;
             pool.workers.push(worker);
-            if let (Some(core), Some(worker)) = (cores.get(thread), pool.workers.last()) {
-                core.hold(worker)?;
-            }
+        }
+        for (core, worker) in cores.iter().skip(1).zip(&pool.workers) {
+            core.hold(worker)?;
         }
         Ok(pool)
     }

@@ -8,7 +8,8 @@ decode/2048, batch/1 to batch/16, start). Each round runs every program once, on
 each peer the ratio of this library's figure to its own in the same round: the median, smallest and largest.
 
 Our keys and values are of --kv (f32, f16, bf16 or q8_0), llama.cpp's of 16 bits, with flash attention on and off, and with --kv q8_0 also of
-8 bits; the best of these counts. PyTorch runs transformers' model of the same shape in the file's type, f32 or bf16. A peer that is not installed, or has no such type, is named.
+8 bits; the best of these counts. PyTorch runs transformers' model of the same shape in the file's type, f32 or bf16. A peer that is not
+installed, or has no such type, is named.
 """
 import argparse
 import json
@@ -133,10 +134,10 @@ def memory():
     return [int(lines[key].split()[0]) / 1000 for key in ("RssAnon", "RssFile")]
 
 
-def start_child(name, path, threads):
+def start_child(name, path, threads, kv):
     before, start = memory(), time.perf_counter()
     if name == "engine":
-        program = Engine(path, threads=threads)
+        program = Engine(path, threads=threads, kv_type=kv)
     else:
         import llamacpp
         program = llamacpp.LlamaCpp(path, threads, 512, "without" not in name, llamacpp.F16)
@@ -148,7 +149,7 @@ def start_child(name, path, threads):
 def start(names, path, args, notes):
     """Seconds from opening a program's library to its first token, and memory, in processes of their own."""
     def run(name):
-        command = [sys.executable, __file__, "--child", name, "--threads", str(args.threads), str(path)]
+        command = [sys.executable, __file__, "--child", name, "--threads", str(args.threads), "--kv", args.kv, str(path)]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode != 0:
             raise RuntimeError(f"{name}: {done.stderr.strip()[-500:]}")
@@ -234,7 +235,7 @@ def main():
     parser.add_argument("--child", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
-        return start_child(args.child, args.models[0], args.threads)
+        return start_child(args.child, args.models[0], args.threads, args.kv)
     missing = []
     found = peers(missing)
     for line in missing:

@@ -11,7 +11,7 @@ pub fn available_cores() -> usize {
     allowed().map_or(threads, |cores| cores.len().clamp(1, threads))
 }
 
-/// A core for each of `threads` threads.
+/// The cores that this thread may use, at least one for each of `threads` threads.
 pub(super) fn for_each_thread(threads: usize) -> Result<Vec<Core>> {
     let Some(cores) = allowed() else {
         return Err(Error::unsupported("threads cannot be held on cores of their own on this system"));

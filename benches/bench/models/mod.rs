@@ -61,8 +61,7 @@ pub fn run(report: &mut Report<'_>) -> Result<(), String> {
         };
         let (prefills, batches) = (wanted("prefill", prefills), wanted("batch", batches));
         // Without tokens in it, all caches are alike.
-        let decodes =
-            CACHES.map(|(kv_type, row)| (kv_type, wanted(row, if kv_type == KvType::F32 { depths } else { &depths[1..] })));
+        let decodes = CACHES.map(|(kv_type, row)| wanted(row, if kv_type == KvType::F32 { depths } else { &depths[1..] }));
         let profiled = profile::wanted(report, &name);
         let steps = Steps { prefills, decodes, batches };
         if !wants_start && profiled.is_empty() && steps.is_empty() {

@@ -18,16 +18,16 @@ const BUDGET: Duration = Duration::from_secs(20);
 pub const CACHES: [(KvType, &str); 3] =
     [(KvType::F32, "decode"), (KvType::F16, "decode-kv-f16"), (KvType::Q8_0, "decode-kv-q8_0")];
 
-/// Which rows of a model are wanted: tokens of a prompt, depths of each cache, sequences of a batch.
+/// Which rows of a model are wanted: tokens of a prompt, depths of each of [`CACHES`], sequences of a batch.
 pub struct Steps {
     pub prefills: Vec<usize>,
-    pub decodes: [(KvType, Vec<usize>); 3],
+    pub decodes: [Vec<usize>; CACHES.len()],
     pub batches: Vec<usize>,
 }
 
 impl Steps {
     pub fn is_empty(&self) -> bool {
-        self.prefills.is_empty() && self.decodes.iter().all(|(_, depths)| depths.is_empty()) && self.batches.is_empty()
+        self.prefills.is_empty() && self.decodes.iter().all(Vec::is_empty) && self.batches.is_empty()
     }
 
     pub fn measure(&self, report: &mut Report<'_>, subject: &Subject<'_>, model: &Arc<Model>) -> Result<()> {
@@ -69,21 +69,21 @@ fn prefills(report: &mut Report<'_>, subject: &Subject<'_>, model: &Arc<Model>, 
     Ok(())
 }
 
-fn decodes(report: &mut Report<'_>, subject: &Subject<'_>, model: &Arc<Model>, wanted: &[(KvType, Vec<usize>)]) -> Result<()> {
-    if wanted.iter().all(|(_, depths)| depths.is_empty()) {
+fn decodes(report: &mut Report<'_>, subject: &Subject<'_>, model: &Arc<Model>, wanted: &[Vec<usize>]) -> Result<()> {
+    if wanted.iter().all(Vec::is_empty) {
         return Ok(());
     }
     let (steps, weights) = (report.options.pick(64, 16), weights_per_step(subject)?);
-    for ((kv_type, depths), (_, row)) in wanted.iter().zip(CACHES) {
+    for (depths, (kv_type, row)) in wanted.iter().zip(CACHES) {
         let mut random = Random::new(3);
-        let mut cache = model.new_cache(&CacheOptions { kv_type: *kv_type, ..Default::default() })?;
+        let mut cache = model.new_cache(&CacheOptions { kv_type, ..Default::default() })?;
         for &depth in depths {
             if too_long(report, subject, &format!("{row} {depth:6}"), depth + steps) {
                 continue;
             }
             fill(&mut cache, &mut random, depth)?;
             let times = decode(&mut cache, &random.tokens(steps, model.vocab_size()))?;
-            let read = (weights + key_and_value_bytes(&cache, *kv_type)) as f64;
+            let read = (weights + key_and_value_bytes(&cache, kv_type)) as f64;
             let (rate, of_bandwidth) = (1.0 / times.median(), read / times.median() / subject.limits.bandwidth);
             let line = format!(
                 "{row} {depth:6} {rate:8.2} tokens/s {:8.1} GB/s  {:3.0} % of the bandwidth ({} steps, {:.0} % apart)",

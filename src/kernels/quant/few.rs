@@ -244,7 +244,7 @@ unsafe fn add<S: Lanewise, F: Format, const T: usize>(
             let first = if F::SHARED { each!(4, J => s.load(shared[4 * h + J].as_ptr().cast())) } else { rows.lines(s, at[0]) };
             let [second, third] = each!(2, L => if L + 1 < F::LINES { rows.lines(s, at[L + 1]) } else { first });
             let lines = [first, second, third];
-            debug_assert!(!F::FIVE_BITS || F::SPLIT && F::QUARTERS == 1);
+            const { assert!(!F::FIVE_BITS || F::SPLIT && F::QUARTERS == 1) };
             let fifth = if F::FIVE_BITS { s.load(numbers.fifth[i].as_ptr().cast()) } else { first[0] };
             each!(2, K => if K < F::QUARTERS {
                 let c = c + K;
